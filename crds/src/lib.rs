@@ -1,0 +1,1 @@
+//! The custom resources of tradewind.dev/v1alpha1.

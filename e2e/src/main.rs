@@ -1,0 +1,3 @@
+//! The lab: real clusters, a registry and an EVM node, and what is proved on them.
+
+fn main() {}

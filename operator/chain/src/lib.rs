@@ -1,0 +1,1 @@
+//! The chain edge: bindings, transport, durable sender, follower.

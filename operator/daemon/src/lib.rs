@@ -1,0 +1,1 @@
+//! The process shell that every long-running binary shares.

@@ -1,0 +1,1 @@
+//! The pure core: ids, amounts, states, matching, plans.

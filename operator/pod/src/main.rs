@@ -1,0 +1,3 @@
+//! The static program inside job pods: fetch, step, collect.
+
+fn main() {}

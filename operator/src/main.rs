@@ -1,0 +1,3 @@
+//! The operator: consumer and provider controllers.
+
+fn main() {}

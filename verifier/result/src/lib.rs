@@ -1,0 +1,1 @@
+//! Result manifests, digests and Merkle trees.

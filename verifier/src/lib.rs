@@ -1,0 +1,1 @@
+//! Compares results; the verifier's library and command line.

@@ -1,0 +1,3 @@
+//! Compares results; the verifier's library and command line.
+
+fn main() {}
