@@ -338,6 +338,11 @@ class Ledger:
             total, locked, leaving, _ = node.view(market, "bondOf(address,address)", account, token)
             self._same(f"bondOf{who}", (total, locked, leaving),
                        (self.bond[key], self.locked[key], self.leaving[key]))
+        for job_id, job in self.jobs.items():
+            _, _, _, _, seq, _, _, escrow, *_ = node.view(market, "jobOf(bytes32)", job_id)
+            if seq > job.seq:
+                raise Finding(f"job {job_id}: sequence number {job.seq + 1} is missing; the market is at {seq}")
+            self._same(f"escrow of job {job_id}", escrow, job.escrow)
 
     @staticmethod
     def _same(what, found, expected):
