@@ -1,0 +1,181 @@
+//! A cluster's one node: containerd, kubelet and kube-proxy, with their configuration.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::error::LabError;
+use super::super::places::{ClusterPlaces, SERVICES_ADDRESS};
+use super::super::process::Record;
+use super::super::raising::Raising;
+use super::super::registry::REGISTRY_PORT;
+use super::Node;
+
+/// The name service's customary address. No name service runs there: names fail at once, not after a
+/// resolver's patience.
+const NAME_SERVICE_ADDRESS: &str = "10.96.0.10";
+
+/// Starts the container runtime, which needs nothing else.
+pub(super) fn start_runtime(raising: &Raising<'_>, node: &Node<'_>) -> Result<Record, LabError> {
+    let cluster = node.places;
+    let config = cluster.data().join("containerd.toml");
+    write(&config, &runtime_config(raising, cluster))?;
+    write_registry_hosts(cluster)?;
+    write(&cluster.data().join("cni-conf/10-pods.conflist"), &pod_network_config(cluster))?;
+    let containerd = raising.toolchain.containerd().display().to_string();
+    node.start_program(
+        raising,
+        "containerd",
+        vec![containerd, "--config".to_owned(), config.display().to_string()],
+    )
+}
+
+/// Starts what needs the API server: kubelet and kube-proxy.
+pub(super) fn start_agents(raising: &Raising<'_>, node: &Node<'_>) -> Result<[Record; 2], LabError> {
+    let cluster = node.places;
+    let config = cluster.data().join("kubelet.json");
+    write(&config, &kubelet_config(cluster))?;
+    // Pods that share the node's resolver must not learn the machine's.
+    write(&cluster.data().join("resolv.conf"), "# the lab has no name service\n")?;
+    let name = cluster.node_name();
+    let kubelet = node.start(
+        raising,
+        "kubelet",
+        &[
+            ("config", &config.display().to_string()),
+            ("kubeconfig", &cluster.kubeconfig("kubelet").display().to_string()),
+            ("hostname-override", &name),
+            ("node-ip", &cluster.node_address().to_string()),
+        ],
+    )?;
+    let proxy = node.start(
+        raising,
+        "kube-proxy",
+        &[
+            ("kubeconfig", &cluster.kubeconfig("proxy").display().to_string()),
+            ("hostname-override", &name),
+            ("proxy-mode", "nftables"),
+            ("cluster-cidr", &cluster.pod_network()),
+            // These are limits of the whole machine, not of the namespace.
+            ("conntrack-max-per-core", "0"),
+            ("conntrack-tcp-timeout-established", "0"),
+            ("conntrack-tcp-timeout-close-wait", "0"),
+        ],
+    )?;
+    Ok([kubelet, proxy])
+}
+
+fn kubelet_config(cluster: &ClusterPlaces) -> String {
+    let pki = cluster.pki();
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "x509": {"clientCAFile": pki.join("ca.crt")},
+            "webhook": {"enabled": true},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": pki.join("kubelet.crt"),
+        "tlsPrivateKeyFile": pki.join("kubelet.key"),
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": format!("/{}", cluster.cgroup()),
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        // The nodes of a lab share one machine: none may reserve or evict on the others' account.
+        "enforceNodeAllocatable": [],
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "clusterDNS": [NAME_SERVICE_ADDRESS],
+        "clusterDomain": "cluster.local",
+        "resolvConf": cluster.data().join("resolv.conf"),
+        "serializeImagePulls": false,
+    });
+    format!("{config:#}")
+}
+
+fn runtime_config(raising: &Raising<'_>, cluster: &ClusterPlaces) -> String {
+    let data = cluster.data();
+    format!(
+        r#"version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+
+[grpc]
+address = "/run/containerd/containerd.sock"
+
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "overlayfs"
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{hosts}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+# Where the lab itself runs in a container it may not lower a process's score.
+restrict_oom_score_adj = true
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{cni}"
+
+[plugins."io.containerd.cri.v1.runtime".containerd]
+default_runtime_name = "runc"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+runtime_path = "{shim}"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+BinaryName = "{runc}"
+SystemdCgroup = false
+"#,
+        pause = super::super::images::pause_reference(),
+        hosts = data.join("registries").display(),
+        cni = data.join("cni-conf").display(),
+        shim = raising.toolchain.shim().display(),
+        runc = raising.toolchain.runc().display(),
+    )
+}
+
+/// Pod traffic is routed (`ptp`), not bridged, so that the node's rules see all of it.
+fn pod_network_config(cluster: &ClusterPlaces) -> String {
+    let config = json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": cluster.pod_network()}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    format!("{config:#}")
+}
+
+fn write_registry_hosts(cluster: &ClusterPlaces) -> Result<(), LabError> {
+    let registry = format!("{SERVICES_ADDRESS}:{REGISTRY_PORT}");
+    write(
+        &cluster.data().join("registries").join(&registry).join("hosts.toml"),
+        &format!(
+            "server = \"http://{registry}\"\n\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+        ),
+    )
+}
+
+fn write(path: &Path, content: &str) -> Result<(), LabError> {
+    let doing = || format!("write {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(LabError::io(doing()))?;
+    }
+    fs::write(path, content).map_err(LabError::io(doing()))
+}
