@@ -5,17 +5,36 @@
 //! subtracted and divided in [`amount`], checked and with the direction of rounding named.
 //!
 //! Modules in the order that data flows through them:
-//! [`ids`], [`amount`], [`quantity`] are what everything else is written in.
+//! [`ids`], [`amount`], [`quantity`], [`intervals`] are what everything else is written in;
+//! [`class`], [`offer`], [`terms`], [`geometry`], [`money`] say what is bought and what it costs;
+//! [`eip712`], [`derivation`], [`message`], [`document`] are what is hashed and signed;
+//! [`event`] is what the chain says.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+// An oracle in a test computes plainly, and its overflow fails the test.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod amount;
+pub mod class;
+pub mod derivation;
+pub mod document;
+pub mod eip712;
+pub mod event;
+pub mod geometry;
 pub mod ids;
+pub mod intervals;
+pub mod message;
+pub mod money;
+pub mod offer;
 pub mod quantity;
+pub mod terms;
 
 pub use amount::{Bps, Decimals, PricePerSlotSecond, TokenAmount};
 pub use ids::{Address, ClassId, Hash32, JobId, JobNonce, OfferHash, RegionId, RoundId, keccak256};
+pub use intervals::{GroupSet, IndexSet, SliceSet, UnitSet};
+pub use offer::Offer;
 pub use quantity::{
     BlockNumber, GroupIndex, Knowledge, Nonce, SeatIndex, Seconds, SliceIndex, Slots, UnitIndex, Units,
     UnixSeconds,
 };
+pub use terms::Terms;
