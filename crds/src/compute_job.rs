@@ -61,9 +61,6 @@ const SINCE_OPENED: &str = "once the job is opened on chain (status.jobId)";
     validation = Rule::new("!has(self.slice) || (self.completions + self.slice - 1) / self.slice <= 10000")
         .message("completions split by slice must give at most 10000 slices: raise slice, or split the work into several jobs")
         .field_path(".slice"),
-    validation = Rule::new("!has(self.slicesPerGroup) || !has(self.slice) || (self.completions + self.slice * self.slicesPerGroup - 1) / (self.slice * self.slicesPerGroup) <= 1024")
-        .message("completions split by slice and slicesPerGroup must give at most 1024 groups: raise slicesPerGroup, or leave it out to have it chosen")
-        .field_path(".slicesPerGroup"),
     validation = Rule::new("duration(self.deadline).getSeconds() >= self.template.secondsPerUnit * (has(self.slice) ? self.slice : 1)")
         .message("deadline must leave time for one slice, which may take template.secondsPerUnit for each of its units: raise deadline, or lower slice or template.secondsPerUnit")
         .field_path(".deadline"),
@@ -146,15 +143,15 @@ pub struct Verification {
     pub policy: VerificationPolicy,
     /// Providers that must agree on a group's result for it to count.
     #[serde(default = "two")]
-    #[schemars(range(min = 1, max = 9))]
+    #[schemars(range(min = 1, max = 8))]
     pub quorum: u32,
     /// Providers that run each group. Each is paid when its result is the agreed one.
     #[serde(default = "three")]
-    #[schemars(range(min = 1, max = 9))]
+    #[schemars(range(min = 1, max = 8))]
     pub max_seats: u32,
     /// Seats of maxSeats that the chain draws by lot. Not available in this version: must be 0.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 9))]
+    #[schemars(range(min = 0, max = 8))]
     #[x_kube(validation = ("self == 0", "drawn seats are not available in this version: set it to 0 or remove it"))]
     pub drawn: u32,
     /// Whether the first group goes ahead alone and the rest is opened when it is agreed on: an honest mistake

@@ -227,8 +227,8 @@ pub struct ComputeLeaseStatus {
     /// Progress in units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<LeaseUnits>,
-    /// The reports of finished slices, kept until the lease is closed: what commitments are made from after a
-    /// restart.
+    /// The reports of finished slices, kept until their group's result is revealed: what commitments and reveals
+    /// are made from after a restart. No new slices start while it is full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2048))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slice".into()]))]
@@ -277,19 +277,25 @@ pub enum SeatState {
     Executed,
     /// The commitment is on chain.
     Committed,
-    /// The reveal is on chain.
-    Revealed,
     /// Given back with a reason.
     Abstained,
-    /// The agreed result was this one, and it is credited.
-    Credited,
-    /// The agreed result was another one.
-    Dissented,
-    /// There was no agreement.
-    Inconclusive,
+    /// The reveal is on chain, without a receipt yet.
+    Revealed,
+    /// The reveal is on chain, with a receipt.
+    Stored,
     /// Nothing was committed in time.
     NoShow,
-    /// Cancelled or refunded before a result was due.
+    /// The agreed result was this one, and its pay is credited or will be.
+    Agreed,
+    /// The agreed result was this one, but no receipt shows that it is stored.
+    Unstored,
+    /// The agreed result was another one, or the commitment was not opened.
+    Dissent,
+    /// The buyer left the group hanging; nothing is owed.
+    Excused,
+    /// There was no agreement.
+    Unresolved,
+    /// The group was refunded before a result was due, or the block that held the award is gone.
     Released,
 }
 

@@ -78,6 +78,7 @@ pub fn files() -> Result<Vec<GeneratedFile>, GenerateError> {
 /// Removes what the schema generator writes and Kubernetes has no use for:
 /// - `nullable`: an explicit null is then pruned like an absent field, so that rules need only `has()`;
 /// - formats that the API server does not know and warns about; the ranges beside them say the same;
+/// - line breaks within the paragraphs of descriptions, which `kubectl explain` would keep;
 /// - fractions of whole numbers in ranges (`minimum: 1.0`).
 fn tidy(value: &mut Value) {
     match value {
@@ -91,6 +92,13 @@ fn tidy(value: &mut Value) {
                 .is_some_and(|format| format.starts_with("uint"))
             {
                 map.remove("format");
+            }
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                let paragraphs: Vec<String> = description
+                    .split("\n\n")
+                    .map(|paragraph| paragraph.replace('\n', " "))
+                    .collect();
+                *description = paragraphs.join("\n\n");
             }
             for bound in ["minimum", "maximum"] {
                 if let Some(whole) = map.get(bound).and_then(Value::as_f64).and_then(whole) {

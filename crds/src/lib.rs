@@ -20,7 +20,7 @@ pub mod source;
 pub mod spending_limit;
 pub mod template;
 
-pub use chain_intent::{ChainIntent, ChainIntentSpec, ChainIntentStatus};
+pub use chain_intent::{ChainIntent, ChainIntentSpec};
 pub use compute_job::{ComputeJob, ComputeJobSpec, ComputeJobStatus};
 pub use compute_lease::{ComputeLease, ComputeLeaseSpec, ComputeLeaseStatus};
 pub use market_ref::MarketRef;

@@ -168,7 +168,7 @@ impl CpuQuantity {
                 return digits(millis);
             }
             let (whole, fraction) = self.0.split_once('.').unwrap_or((&self.0, "0"));
-            if fraction.len() > 3 {
+            if fraction.is_empty() || fraction.len() > 3 {
                 return None;
             }
             let thousandths = digits(&format!("{fraction:0<3}"))?;
