@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use ethers::core::k256::ecdsa::{RecoveryId, Signature as EcdsaSignature, SigningKey, VerifyingKey};
 use ethers::core::utils::{public_key_to_address, secret_key_to_address};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tradewind_market::eip712::{Domain, StructHash};
 use tradewind_market::{Address, Hash32, keccak256};
 use zeroize::Zeroizing;
 
@@ -27,6 +28,11 @@ impl Preimage {
     /// EIP-712: a struct in a domain.
     pub fn typed_data(domain_separator: Hash32, struct_hash: Hash32) -> Self {
         Self([&[0x19, 0x01], domain_separator.as_bytes().as_slice(), struct_hash.as_bytes()].concat())
+    }
+
+    /// EIP-712: a struct of the protocol, for one market.
+    pub fn message(domain: &Domain, message: &impl StructHash) -> Self {
+        Self::typed_data(domain.separator(), message.struct_hash())
     }
 
     /// EIP-191: a message for people, which cannot be a transaction.

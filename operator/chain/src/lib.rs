@@ -5,21 +5,26 @@
 //!
 //! - [`transport`] sends one JSON-RPC request; [`node`] asks typed questions over it and checks the answers' form.
 //! - [`keys`] signs, and says who signed.
+//! - [`calls`] writes calls down, [`read`] asks the contracts' views.
 //! - [`sender`] makes sure that each intent is on the chain once, whatever the node, this process or a second one do.
 //! - [`follower`] reads the chain's events in order, unwinds what was reorganised, and says what is final.
 //!
 //! It never reads a clock, decides nothing about jobs, and never takes a node's reply to a broadcast for its effect.
 
+mod abi;
 mod block;
 mod convert;
 mod disposition;
 mod hex_bytes;
-mod market_abi;
 mod quantity;
+mod struct_abi;
 
+pub mod calls;
+mod events;
 pub mod follower;
 pub mod keys;
 pub mod node;
+pub mod read;
 pub mod sender;
 pub mod transport;
 

@@ -8,7 +8,7 @@ use super::journal::{AccountRef, Entry, Journal};
 use super::plan::{Inclusion, Place, Signed, Slot, View};
 use super::transaction::Transaction;
 use super::{SenderConfig, SenderError};
-use crate::market_abi;
+use crate::abi;
 use crate::node::NodeError;
 use crate::{AccountNonce, BlockTag, Header, Node, Receipt};
 
@@ -103,7 +103,7 @@ async fn find_inclusion(
 
 fn failed_steps(receipt: &Receipt, contract: Address) -> BTreeMap<usize, Vec<u8>> {
     let logs = receipt.logs.iter().filter(|log| log.contract == contract);
-    logs.filter_map(market_abi::failed_step).collect()
+    logs.filter_map(abi::failed_step).collect()
 }
 
 /// What the record's bytes say, if all are this account's for this nonce and do the same.

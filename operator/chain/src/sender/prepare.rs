@@ -6,7 +6,7 @@ use tradewind_market::Address;
 use super::config::{SenderConfig, Sharing};
 use super::intent::{Intent, Refusal};
 use super::transaction::Payload;
-use crate::market_abi;
+use crate::abi;
 use crate::node::NodeError;
 use crate::{BlockTag, Call, Node};
 
@@ -115,12 +115,12 @@ async fn share(
 ) -> Result<Option<Prepared>, NodeError> {
     if let (Some(sharing), 2..) = (config.sharing, steps.len()) {
         let calls: Vec<Call> = steps.iter().map(|step| step.intent.call.clone()).collect();
-        let call = Call { to: sharing.contract, data: market_abi::share(&calls) };
+        let call = Call { to: sharing.contract, data: abi::share(&calls) };
         // A step that runs out of gas fails alone, so an estimate of the whole would be far too low: the sum of the
         // single estimates is taken, and tried. Steps that are in each other's way go one by one.
         let returned = node.call(sender, &call, Some(gas_limit), BlockTag::Latest).await;
         let all_succeed = match returned {
-            Ok(returned) => market_abi::succeeded_steps(&returned) == Some(calls.len()),
+            Ok(returned) => abi::succeeded_steps(&returned) == Some(calls.len()),
             Err(NodeError::Reverted { .. }) => false,
             Err(error) => return Err(error),
         };

@@ -1,4 +1,5 @@
-//! The market's ABI as types, generated from the committed JSON, and nothing else: conversion is done by who uses it.
+//! The contracts' ABIs as types: the market's generated from the committed JSON, the tokens' from the functions used.
+//! Conversion to and from the core's types is done by who uses them.
 
 use ethers::abi::{AbiDecode as _, AbiEncode as _, RawLog as EthersLog};
 use ethers::contract::EthLogDecode as _;
@@ -15,10 +16,23 @@ use crate::{Call, RawLog};
     reason = "generated"
 )]
 mod generated {
-    ethers::contract::abigen!(Market, "$CARGO_MANIFEST_DIR/../../deploy/contracts/abi/Market.json");
+    ethers::contract::abigen!(
+        Market,
+        "$CARGO_MANIFEST_DIR/../../deploy/contracts/abi/Market.json";
+        Token,
+        r#"[
+            function decimals() external view returns (uint8)
+            function symbol() external view returns (string)
+            function balanceOf(address account) external view returns (uint256)
+            function allowance(address owner, address spender) external view returns (uint256)
+            function approve(address spender, uint256 amount) external returns (bool)
+            function mint(address to, uint256 amount) external
+        ]"#;
+    );
 }
 
-pub(crate) use generated::*;
+pub(crate) use generated::market::{self, *};
+pub(crate) use generated::token;
 
 /// A log in the form that the generated events decode.
 pub(crate) fn to_ethers_log(log: &RawLog) -> EthersLog {
