@@ -49,6 +49,9 @@ use crate::template::Network;
     validation = Rule::new("self.slots.reserveForOwnPods < self.slots.max")
         .message("slots.reserveForOwnPods must be less than slots.max: lower it, or set suspend to sell nothing")
         .field_path(".slots.reserveForOwnPods"),
+    validation = Rule::new("self.terms.minSecondsPerUnit <= self.terms.maxSecondsPerUnit")
+        .message("terms.minSecondsPerUnit must be at most terms.maxSecondsPerUnit: lower the one or raise the other")
+        .field_path(".terms.minSecondsPerUnit"),
 )]
 pub struct ProviderOfferSpec {
     /// What one slot is. A slot runs one pod at a time. To sell another class, create another offer.
@@ -188,6 +191,10 @@ pub struct OfferTerms {
         "must be lower-case letters, digits and dashes, such as eu or us-east",
     ))]
     pub region: Option<String>,
+    /// The shortest unit to take, in seconds of the job's secondsPerUnit.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub min_seconds_per_unit: u32,
     /// The longest unit to take, in seconds of the job's secondsPerUnit.
     #[serde(default = "one_hour")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -231,6 +238,7 @@ impl Default for OfferTerms {
     fn default() -> Self {
         Self {
             region: None,
+            min_seconds_per_unit: one(),
             max_seconds_per_unit: one_hour(),
             runtime_class: None,
             user_namespaces: false,

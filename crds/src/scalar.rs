@@ -1,6 +1,6 @@
 //! The scalar types that the custom resources carry as text: each with its schema, its rule, and a message
 //! that says how to write it. Parsing goes no further than what Kubernetes itself defines (quantities,
-//! durations, index lists); amounts, addresses and hashes are given a meaning elsewhere.
+//! durations); amounts, addresses, hashes and index sets are given a meaning elsewhere.
 
 use std::fmt;
 
@@ -219,47 +219,6 @@ impl DurationText {
     }
 }
 
-impl IndexesText {
-    /// Writes ascending, non-overlapping intervals (both ends included); neighbours are joined.
-    pub fn from_intervals(intervals: impl IntoIterator<Item = (u64, u64)>) -> Self {
-        let mut joined: Vec<(u64, u64)> = Vec::new();
-        for (first, last) in intervals {
-            match joined.last_mut() {
-                Some(previous) if first <= previous.1.saturating_add(1) => previous.1 = previous.1.max(last),
-                _ => joined.push((first, last)),
-            }
-        }
-        let written: Vec<String> = joined
-            .iter()
-            .map(|(first, last)| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first}-{last}")
-                }
-            })
-            .collect();
-        Self(written.join(","))
-    }
-
-    /// The intervals, both ends included, ascending and apart from each other.
-    pub fn intervals(&self) -> Result<Vec<(u64, u64)>, MalformedText> {
-        let mut intervals: Vec<(u64, u64)> = Vec::new();
-        if self.0.is_empty() {
-            return Ok(intervals);
-        }
-        for item in self.0.split(',') {
-            let (first, last) = item.split_once('-').unwrap_or((item, item));
-            let interval = digits(first).zip(digits(last)).filter(|(first, last)| {
-                first <= last && intervals.last().is_none_or(|previous| previous.1 < *first)
-            });
-            intervals
-                .push(interval.ok_or_else(|| malformed(&self.0, "ascending intervals such as \"0-39,48\""))?);
-        }
-        Ok(intervals)
-    }
-}
-
 fn malformed(text: &str, expected: &'static str) -> MalformedText {
     MalformedText {
         text: text.to_owned(),
@@ -324,17 +283,6 @@ mod tests {
         }
         for text in ["", "0s", "10", "1m1h", "1d", "-1h", "1.5h", "h"] {
             assert!(DurationText::from(text).seconds().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn indexes_survive_writing_and_reading() {
-        let written = IndexesText::from_intervals([(0, 3), (4, 4), (7, 7), (9, 12)]);
-        assert_eq!(written.as_str(), "0-4,7,9-12");
-        assert_eq!(written.intervals(), Ok(vec![(0, 4), (7, 7), (9, 12)]));
-        assert_eq!(IndexesText::default().intervals(), Ok(vec![]));
-        for text in ["3-1", "1,1", "5,2", "a", "1-", "1,,2"] {
-            assert!(IndexesText::from(text).intervals().is_err(), "{text}");
         }
     }
 
