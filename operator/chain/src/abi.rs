@@ -31,7 +31,7 @@ mod generated {
     );
 }
 
-pub(crate) use generated::market::{self, *};
+pub(crate) use generated::market::*;
 pub(crate) use generated::token;
 
 /// A log in the form that the generated events decode.

@@ -4,7 +4,7 @@
 //! [`crate::sender`].
 
 use ethers::abi::AbiEncode;
-use ethers::contract::{ContractRevert as _, EthError as _};
+use ethers::contract::EthError as _;
 use ethers::types::U256;
 use tradewind_market::message::{Abstain, Commit, HexBytes, Reveal};
 use tradewind_market::offer::Offer;

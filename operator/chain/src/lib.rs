@@ -15,12 +15,13 @@ mod abi;
 mod block;
 mod convert;
 mod disposition;
+mod events;
 mod hex_bytes;
 mod quantity;
 mod struct_abi;
 
 pub mod calls;
-mod events;
+pub mod contracts;
 pub mod follower;
 pub mod keys;
 pub mod node;

@@ -254,6 +254,14 @@ impl Node {
         gas.to_u64(METHOD)
     }
 
+    /// The gas that making a contract with `code` would use.
+    pub(crate) async fn estimate_creation_gas(&self, from: Address, code: &[u8]) -> Result<u64, NodeError> {
+        const METHOD: &str = "eth_estimateGas";
+        let request = json!([{"from": from, "data": format!("0x{}", hex::encode(code))}, "latest"]);
+        let gas: wire::Number = self.ask(METHOD, request).await.map_err(NodeError::of_execution)?;
+        gas.to_u64(METHOD)
+    }
+
     /// Hands signed bytes to the node's pool. The answer is advice: whether they took effect is read from the chain.
     pub async fn broadcast(&self, signed: &[u8]) -> Result<(), RpcError> {
         let params = json!([format!("0x{}", hex::encode(signed))]);

@@ -34,7 +34,10 @@ pub use config::{SenderConfig, Sharing};
 pub use error::{SenderError, SubmitError};
 pub use fees::{FeePolicy, Fees};
 pub use intent::{Intent, IntentId, IntentState, Refusal};
-pub use journal::{AccountRef, Attempt, Entry, IntentRef, Journal, JournalError, Record, Revision};
+pub use journal::{
+    ATTEMPTS_MAX, AccountRef, Attempt, Entry, IntentRef, Journal, JournalError, LABEL_CHARS_MAX, Record, Revision,
+    SIGNED_BYTES_MAX,
+};
 use memory::Memory;
 pub use memory_journal::MemoryJournal;
 use plan::{Broadcasts, Plan, View};

@@ -3,8 +3,8 @@
 use tradewind_market::keccak256;
 
 use super::fees::{Fees, FeesAboveCap};
-use super::intent::{IntentId, IntentState};
-use super::journal::{Attempt, Entry, IntentRef, JournalError, Record};
+use super::intent::{Intent, IntentId, IntentState};
+use super::journal::{Attempt, Entry, IntentRef, JournalError, LABEL_CHARS_MAX, Record};
 use super::plan::{Action, Alert, Broadcasts, Signed, View, WaitReason, is_in_flight};
 use super::prepare::{self, Prepared, TRANSFER_GAS};
 use super::transaction::{Payload, Transaction};
@@ -110,8 +110,9 @@ impl Pass<'_> {
         let Some(quote) = self.quote().await? else {
             return self.broadcast_newest(entry).await;
         };
-        let Some(fees) = self.sender.config.fees.replacement(signed.newest_fees, quote) else {
-            self.acted.alerts.push(Alert::FeeCapReached { nonce });
+        let higher = self.sender.config.fees.replacement(signed.newest_fees, quote);
+        let Some(fees) = higher.filter(|_| entry.record.has_room()) else {
+            self.acted.alerts.push(Alert::CannotOutbid { nonce });
             return self.broadcast_newest(entry).await;
         };
         let attempt = self.sign(nonce, signed.payload.clone(), fees).await?;
@@ -183,8 +184,7 @@ impl Pass<'_> {
                 self.acted.alerts.push(Alert::GasFundsLow { needed, balance });
                 return Ok(());
             }
-            let refs = intents.into_iter().map(|intent| IntentRef { id: intent.id, label: intent.label }).collect();
-            self.claim(nonce, payload, fees, refs).await?;
+            self.claim(nonce, payload, fees, intents.into_iter().map(reference).collect()).await?;
             committed = needed;
             nonce = nonce.next();
         }
@@ -200,6 +200,11 @@ impl Pass<'_> {
             .filter_map(|signed| cost(signed.payload.gas_limit, signed.newest_fees))
             .fold(Wei::ZERO, |sum, cost| sum.checked_add(cost).unwrap_or(sum))
     }
+}
+
+fn reference(intent: Intent) -> IntentRef {
+    let label = intent.label.chars().take(LABEL_CHARS_MAX).collect();
+    IntentRef { id: intent.id, label }
 }
 
 fn cost(gas_limit: u64, fees: Fees) -> Option<Wei> {

@@ -46,7 +46,7 @@ impl fmt::Debug for IntentId {
 pub struct Intent {
     /// Its name.
     pub id: IntentId,
-    /// What it is, for people: kind and object.
+    /// What it is, for people: kind and object. The journal keeps its first 256 characters.
     pub label: String,
     /// What to call.
     pub call: Call,

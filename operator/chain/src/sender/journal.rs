@@ -13,6 +13,13 @@ use tradewind_market::{Address, BlockNumber, Hash32};
 use super::intent::IntentId;
 use crate::{AccountNonce, Disposition};
 
+/// How many attempts a record holds at most.
+pub const ATTEMPTS_MAX: usize = 16;
+/// How many bytes a record's attempts hold together at most: written as hex they must fit a Kubernetes object.
+pub const SIGNED_BYTES_MAX: usize = 512 * 1024;
+/// How long a label is at most, in characters.
+pub const LABEL_CHARS_MAX: usize = 256;
+
 /// One account on one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +35,7 @@ pub struct AccountRef {
 pub struct IntentRef {
     /// Its name.
     pub id: IntentId,
-    /// What it is, for people.
+    /// What it is, for people; at most [`LABEL_CHARS_MAX`] long.
     pub label: String,
 }
 
@@ -60,6 +67,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether another attempt like the newest fits.
+    pub(super) fn has_room(&self) -> bool {
+        let bytes: usize = self.attempts.iter().map(|attempt| attempt.raw.len()).sum();
+        let next = self.attempts.last().map_or(0, |attempt| attempt.raw.len());
+        self.attempts.len() < ATTEMPTS_MAX && bytes + next <= SIGNED_BYTES_MAX
+    }
+
     /// The record's name, the same for everyone who would claim this nonce; fit for a Kubernetes object.
     pub fn name(&self) -> String {
         let AccountRef { chain_id, account } = self.account;

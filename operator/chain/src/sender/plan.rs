@@ -98,9 +98,9 @@ pub enum Alert {
         /// What there is.
         balance: Wei,
     },
-    /// A transaction waits, and outbidding it would pass the fee cap.
-    #[error("the transaction with nonce {nonce} waits, and higher fees would pass the cap")]
-    FeeCapReached {
+    /// A transaction waits, and there will be no higher bid: it would pass the fee cap, or there were too many.
+    #[error("the transaction with nonce {nonce} waits, and its fees are not raised any further")]
+    CannotOutbid {
         /// Its nonce.
         nonce: AccountNonce,
     },
@@ -122,7 +122,7 @@ impl Alert {
             Self::CorruptRecord { .. } => "CorruptRecord",
             Self::EarlierNonceFree { .. } => "EarlierNonceFree",
             Self::GasFundsLow { .. } => "GasFundsLow",
-            Self::FeeCapReached { .. } => "FeeCapReached",
+            Self::CannotOutbid { .. } => "CannotOutbid",
             Self::FeesAboveCap { .. } => "FeesAboveCap",
         }
     }

@@ -1,0 +1,185 @@
+//! Puts the contracts on a chain, and sends single transactions: for labs, tests and a person with a fresh account.
+//!
+//! Everything here sends and waits, one transaction at a time, and forgets. What must happen once whatever happens goes
+//! through the [`crate::sender`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ethers::abi::{Token, encode};
+use ethers::types::U256;
+use serde::{Deserialize, Serialize};
+use tradewind_market::{Address, BlockNumber, Hash32};
+
+use crate::convert::to_h160;
+use crate::keys::SignerError;
+use crate::node::NodeError;
+use crate::read::Parameters;
+use crate::sender::{Fees, Payload, Transaction};
+use crate::{BlockTag, Call, Disposition, Node, Receipt, Signer, Wei};
+
+/// How often a receipt is asked for.
+const POLL: Duration = Duration::from_millis(20);
+/// How long a transaction may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The gas of transactions whose effect others in the same block may change.
+const GAS_MARGIN_DENOMINATOR: u64 = 4;
+/// The tip offered, whatever others pay: such chains are not contended.
+const PRIORITY_FEE: Wei = Wei::new(1_000_000_000);
+
+/// Where the market is, for those who follow and call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// The chain.
+    pub chain_id: u64,
+    /// The market's one address.
+    pub market: Address,
+    /// The block it was made in: following starts there.
+    pub start: BlockNumber,
+}
+
+/// Why a contract is not there, or a transaction not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeployError {
+    /// The node did not answer, or the call would revert.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Nothing was signed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The compiled contract cannot be read.
+    #[error("the compiled contract {path} cannot be read: {reason}")]
+    Artifact {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The transaction was included and reverted.
+    #[error("transaction {tx} reverted")]
+    Reverted {
+        /// The transaction.
+        tx: Hash32,
+    },
+    /// The transaction is in no block yet. It may still come.
+    #[error("transaction {tx} is in no block after {PATIENCE:?}")]
+    NotIncluded {
+        /// The transaction.
+        tx: Hash32,
+    },
+}
+
+impl DeployError {
+    /// What to do about it.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Node(error) => error.disposition(),
+            Self::Signer(error) => error.disposition(),
+            Self::Artifact { .. } | Self::Reverted { .. } => Disposition::AwaitChange,
+            Self::NotIncluded { .. } => Disposition::Retry,
+        }
+    }
+
+    /// The innermost variant's name, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Node(error) => error.label(),
+            Self::Signer(error) => error.label(),
+            Self::Artifact { .. } => "Artifact",
+            Self::Reverted { .. } => "Reverted",
+            Self::NotIncluded { .. } => "NotIncluded",
+        }
+    }
+}
+
+/// Deploys the market's parts and the market itself from `artifacts`, forge's output folder.
+pub async fn deploy_market(
+    node: &Node,
+    signer: &dyn Signer,
+    artifacts: &Path,
+    parameters: &Parameters,
+) -> Result<Deployment, DeployError> {
+    let mut arguments = vec![Token::Tuple(vec![
+        Token::Uint(U256::from(parameters.fee_bps.get())),
+        Token::Uint(U256::from(parameters.unbond_delay.get())),
+    ])];
+    for part in ["Jobs", "Rounds", "Settlement"] {
+        let (part, _) = deploy(node, signer, read_bytecode(artifacts, part)?).await?;
+        arguments.push(Token::Address(to_h160(part)));
+    }
+    let code = [read_bytecode(artifacts, "Market")?, encode(&arguments)].concat();
+    let (market, start) = deploy(node, signer, code).await?;
+    Ok(Deployment { chain_id: node.chain_id(), market, start })
+}
+
+/// Deploys the token that anyone may mint.
+pub async fn deploy_lab_token(
+    node: &Node,
+    signer: &dyn Signer,
+    artifacts: &Path,
+) -> Result<Address, DeployError> {
+    let (token, _) = deploy(node, signer, read_bytecode(artifacts, "LabToken")?).await?;
+    Ok(token)
+}
+
+/// Makes `call`, and waits until it is in a block and succeeded.
+pub async fn send(node: &Node, signer: &dyn Signer, call: &Call) -> Result<Receipt, DeployError> {
+    let gas = node.estimate_gas(signer.address(), call).await?;
+    let gas_limit = gas + gas / GAS_MARGIN_DENOMINATOR;
+    let payload = Payload { to: Some(call.to), data: call.data.clone(), gas_limit };
+    send_payload(node, signer, payload).await
+}
+
+async fn deploy(node: &Node, signer: &dyn Signer, code: Vec<u8>) -> Result<(Address, BlockNumber), DeployError> {
+    let gas = node.estimate_creation_gas(signer.address(), &code).await?;
+    let gas_limit = gas + gas / GAS_MARGIN_DENOMINATOR;
+    let receipt = send_payload(node, signer, Payload { to: None, data: code, gas_limit }).await?;
+    let created = receipt.created.ok_or_else(|| {
+        NodeError::inconsistent("eth_getTransactionReceipt", "a contract was made, and no address given")
+    })?;
+    Ok((created, receipt.block.number))
+}
+
+async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Result<Receipt, DeployError> {
+    let history = node.fee_history(1, 50).await?;
+    let twice = history.next_base_fee.checked_mul(2).and_then(|fee| fee.checked_add(PRIORITY_FEE));
+    let max_fee = twice.ok_or_else(|| NodeError::inconsistent("eth_feeHistory", "the base fee is out of range"))?;
+    let nonce = node.nonce(signer.address(), BlockTag::Pending).await?;
+    let fees = Fees { max_fee, priority_fee: PRIORITY_FEE };
+    let signed = Transaction { chain_id: node.chain_id(), nonce, payload, fees }.sign(signer).await?;
+    node.broadcast(&signed.raw).await.map_err(NodeError::from)?;
+    let receipt = async {
+        loop {
+            if let Some(receipt) = node.receipt(signed.tx).await? {
+                return Ok::<_, NodeError>(receipt);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let receipt = tokio::time::timeout(PATIENCE, receipt)
+        .await
+        .map_err(|_| DeployError::NotIncluded { tx: signed.tx })??;
+    if receipt.succeeded { Ok(receipt) } else { Err(DeployError::Reverted { tx: signed.tx }) }
+}
+
+#[derive(Deserialize)]
+struct Artifact {
+    bytecode: Bytecode,
+}
+
+#[derive(Deserialize)]
+struct Bytecode {
+    object: String,
+}
+
+fn read_bytecode(artifacts: &Path, contract: &str) -> Result<Vec<u8>, DeployError> {
+    let path = artifacts.join(format!("{contract}.sol")).join(format!("{contract}.json"));
+    let read = || -> Result<Vec<u8>, String> {
+        let text = std::fs::read(&path).map_err(|error| error.to_string())?;
+        let artifact: Artifact = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        let digits = artifact.bytecode.object.strip_prefix("0x").unwrap_or(&artifact.bytecode.object).to_owned();
+        hex::decode(digits).map_err(|error| format!("bytecode is not hex, or not linked: {error}"))
+    };
+    read().map_err(|reason| DeployError::Artifact { path: path.clone(), reason })
+}
