@@ -356,9 +356,8 @@ struct JobView {
     /// Money in the job, and the part of it promised to seats and reserves.
     uint128 escrow;
     uint128 allocated;
-    uint64 openUntil;
-    /// Zero, or when notice of cancellation was given.
-    uint64 cancelledAt;
+    /// While open the end of fills and seals, while cancelling the end of the grace for commits.
+    uint64 until;
 }
 
 /// @notice A group as it stands.

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.30;
+
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+import {MarketFills} from "./MarketFills.sol";
+import {MarketMoney} from "./MarketMoney.sol";
+import {MarketPart} from "./MarketPart.sol";
+import {IJobs} from "./interfaces/IMarket.sol";
+import {Ids} from "./lib/Ids.sol";
+import {TermsCheck} from "./lib/TermsCheck.sol";
+import {TypedData} from "./lib/TypedData.sol";
+import {MAX_LIST} from "./Limits.sol";
+import {FillRequest, GroupState, JobState, Offer, Terms} from "./Types.sol";
+
+/// @title Opening, filling, sealing and cancelling jobs (PROTOCOL.md C-10 to C-14)
+/// @notice Only the buyer starts anything here; nothing here judges or pays.
+contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
+    using SafeCast for uint256;
+
+    function openJob(bytes32 nonce, Terms calldata terms, uint128 escrow, FillRequest[] calldata fills)
+        external
+        onlyInMarket
+        nonReentrant
+        returns (bytes32 jobId)
+    {
+        jobId = Ids.job(msg.sender, nonce);
+        bytes32 termsHash = TypedData.hashTerms(terms);
+        if (jobs[jobId].termsHash == bytes32(0)) {
+            TermsCheck.check(terms, marketParameters.feeBps);
+            _takeOrPull(terms.pricing.token, escrow);
+            _store(jobId, _jobOf(terms, termsHash, escrow));
+            emit JobOpened(jobId, msg.sender, terms.pricing.token, 1, nonce, escrow, termsHash, abi.encode(terms));
+        } else if (jobs[jobId].termsHash != termsHash) {
+            revert JobExists(jobId, jobs[jobId].termsHash);
+        }
+        if (fills.length > MAX_LIST) revert CountInvalid(fills.length, MAX_LIST);
+        if (fills.length == 0) return jobId;
+        Job memory job = _job(jobId);
+        if (job.state == JobState.Open && block.timestamp <= job.until) _fillAll(jobId, job, terms, fills);
+    }
+
+    function fill(bytes32 jobId, Terms calldata terms, FillRequest[] calldata fills)
+        external
+        onlyInMarket
+        nonReentrant
+    {
+        Job memory job = _openJobOfCaller(jobId);
+        bytes32 expected = jobs[jobId].termsHash;
+        if (expected != TypedData.hashTerms(terms)) revert TermsMismatch(jobId, expected);
+        _checkCount(fills.length);
+        _fillAll(jobId, job, terms, fills);
+    }
+
+    function seal(bytes32 jobId, uint32 firstGroup, uint32 groups)
+        external
+        onlyInMarket
+        nonReentrant
+        returns (uint32 sealedGroups)
+    {
+        Job memory job = _openJobOfCaller(jobId);
+        _readCut(jobId, job);
+        uint64 commitBy = uint64(block.timestamp + job.commitWindow);
+        uint256 end = uint256(firstGroup) + groups;
+        if (end > job.groups) end = job.groups;
+        uint32 run;
+        for (uint256 number = firstGroup; number < end; ++number) {
+            if (_sealOne(jobId, job, number, uint40(commitBy))) {
+                ++run;
+            } else if (run > 0) {
+                emit GroupsSealed(jobId, ++job.seq, uint32(number) - run, run, commitBy);
+                sealedGroups += run;
+                run = 0;
+            }
+        }
+        if (run > 0) {
+            emit GroupsSealed(jobId, ++job.seq, uint32(end) - run, run, commitBy);
+            sealedGroups += run;
+        }
+        if (sealedGroups > 0) {
+            _writeHot(jobId, job);
+            if (job.reservePerUnit > 0) _writePurse(jobId, job);
+        }
+    }
+
+    function topUp(bytes32 jobId, uint128 amount, bytes32 intent)
+        external
+        onlyInMarket
+        nonReentrant
+        returns (bool done)
+    {
+        Job memory job = _job(jobId);
+        if (job.state != JobState.Open) revert JobNotOpen(jobId);
+        if (amount == 0) revert AmountZero();
+        if (!_once(intent)) return false;
+        _readMoney(jobId, job);
+        _takeOrPull(job.token, amount);
+        job.escrow = (uint256(job.escrow) + amount).toUint112();
+        emit JobToppedUp(jobId, msg.sender, ++job.seq, amount, intent);
+        _writeHot(jobId, job);
+        _writePurse(jobId, job);
+        return true;
+    }
+
+    function cancelJob(bytes32 jobId) external onlyInMarket nonReentrant {
+        Job memory job = _job(jobId);
+        _readMoney(jobId, job);
+        if (job.buyer != msg.sender) revert NotBuyer(jobId, msg.sender);
+        if (job.state != JobState.Open) return;
+        uint40 graceUntil = uint40(block.timestamp + job.cancelGrace);
+        job.state = JobState.Cancelling;
+        job.until = graceUntil;
+        emit JobCancelNoticed(jobId, ++job.seq, graceUntil);
+        _writeHot(jobId, job);
+    }
+
+    function hashTerms(Terms calldata terms) external pure returns (bytes32) {
+        return TypedData.hashTerms(terms);
+    }
+
+    function hashOffer(Offer calldata offer) external pure returns (bytes32) {
+        return TypedData.hashOffer(offer);
+    }
+
+    function _openJobOfCaller(bytes32 jobId) private view returns (Job memory job) {
+        job = _job(jobId);
+        _readMoney(jobId, job);
+        if (job.buyer != msg.sender) revert NotBuyer(jobId, msg.sender);
+        if (job.state == JobState.Cancelling) revert JobCancelled(jobId);
+        if (job.state != JobState.Open || block.timestamp > job.until) revert JobNotOpen(jobId);
+    }
+
+    function _sealOne(bytes32 jobId, Job memory job, uint256 number, uint40 commitBy) private returns (bool) {
+        Group memory group = _group(jobId, number);
+        if (group.state != GroupState.Filling || group.seats != job.picked) return false;
+        if (job.canary && number > 0) {
+            GroupState first = _group(jobId, 0).state;
+            if (first != GroupState.Agreed && first != GroupState.Credited) return false;
+        }
+        (, uint32 units) = _unitsOf(job, number);
+        uint256 reserve = uint256(units) * job.reservePerUnit;
+        if (job.escrow - job.allocated < reserve) return false;
+        job.allocated += uint112(reserve);
+        group.state = GroupState.Running;
+        group.deadline = commitBy;
+        _writeGroup(jobId, number, group);
+        return true;
+    }
+
+    function _jobOf(Terms calldata terms, bytes32 termsHash, uint128 escrow) private returns (Job memory job) {
+        job.buyer = msg.sender;
+        job.state = JobState.Open;
+        job.seq = 1;
+        job.groups = uint16(TermsCheck.groupCount(terms.shape));
+        job.token = terms.pricing.token;
+        job.bondBps = terms.pricing.bondBps;
+        job.feeBps = terms.pricing.feeBps;
+        job.noShowBps = terms.pricing.noShowBps;
+        job.unresolvedBurnBps = terms.pricing.unresolvedBurnBps;
+        job.quorum = terms.redundancy.quorum;
+        job.picked = terms.redundancy.picked;
+        job.canary = terms.redundancy.canary;
+        job.termsHash = termsHash;
+        job.escrow = uint256(escrow).toUint112();
+        job.slotsPerSeat = terms.shape.slotsPerSeat;
+        job.units = terms.shape.units;
+        job.unitsPerGroup = uint32(TermsCheck.unitsPerGroup(terms.shape));
+        job.commitWindow = uint32(TermsCheck.runSeconds(terms.shape)) + terms.windows.commitGrace;
+        job.revealWindow = terms.windows.revealWindow;
+        job.agreedWindow = TermsCheck.agreedWindow(terms.windows);
+        job.appealWindow = terms.windows.appealWindow;
+        job.cancelGrace = terms.windows.cancelGrace;
+        job.retention = terms.windows.retention;
+        job.reservePerUnit = uint88(TermsCheck.reservePerUnit(terms));
+        job.until = uint40(terms.windows.openUntil);
+        job.gatewayIds = _gatewayIds(terms.gateways);
+    }
+
+    function _store(bytes32 jobId, Job memory job) private {
+        _writeHot(jobId, job);
+        _writeCut(jobId, job);
+        _writePurse(jobId, job);
+        _writeRates(jobId, job);
+        _writeOwner(jobId, job);
+        jobs[jobId].termsHash = job.termsHash;
+    }
+
+    /// The numbers of the gateways, 32 bits each, first lowest; a gateway not seen before gets the next number.
+    function _gatewayIds(address[] calldata list) private returns (uint128 packed) {
+        for (uint256 i; i < list.length; ++i) {
+            uint32 id = gatewayIds[list[i]];
+            if (id == 0) {
+                id = ++gatewayCount;
+                gatewayIds[list[i]] = id;
+                gateways[id] = list[i];
+                emit GatewayAdded(id, list[i]);
+            }
+            packed |= uint128(id) << uint128(32 * i);
+        }
+    }
+}
