@@ -27,7 +27,7 @@ const SINCE_OPENED: &str = "once the job is opened on chain (status.jobId)";
     namespaced,
     status = "ComputeJobStatus",
     derive = "PartialEq",
-    shortname = "cj",
+    shortname = "cjob",
     category = "tradewind",
     doc = "Work to be done in other clusters: split into work units, each run by several providers, compared, and paid for only where they agree.",
     cel,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::{Condition, ConditionType, names};
 use crate::market_ref::MarketRef;
 use crate::rule;
-use crate::scalar::{AddressText, AmountText, DigestText, HashText, IndexesText};
+use crate::scalar::{AddressText, AmountText, BaseUnitsText, DigestText, HashText, IndexesText};
 
 /// The seats that this cluster holds in one job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -21,7 +21,7 @@ use crate::scalar::{AddressText, AmountText, DigestText, HashText, IndexesText};
     namespaced,
     status = "ComputeLeaseStatus",
     derive = "PartialEq",
-    shortname = "cl",
+    shortname = "clease",
     category = "tradewind",
     doc = "The seats that this cluster holds in one job. Written by the operator; not to be edited.",
     cel,
@@ -164,7 +164,7 @@ pub struct Award {
     /// The signed offer that was filled.
     pub offer_hash: HashText,
     /// Pay for one unit, in base units of the token.
-    pub price_per_unit: BaseUnits,
+    pub price_per_unit: BaseUnitsText,
     /// The ERC-20 token.
     pub token: AddressText,
     /// When results must be committed by.
@@ -172,32 +172,6 @@ pub struct Award {
     /// The block that holds the award.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub block: u64,
-}
-
-/// An amount in base units of a token, as the chain counts it: a whole number in text, because it may exceed what
-/// JSON numbers carry exactly.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BaseUnits(pub String);
-
-impl From<u128> for BaseUnits {
-    fn from(amount: u128) -> Self {
-        Self(amount.to_string())
-    }
-}
-
-impl JsonSchema for BaseUnits {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "BaseUnits".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "maxLength": 39, "pattern": "^(0|[1-9][0-9]*)$"})
-    }
 }
 
 /// What has become of the seats.

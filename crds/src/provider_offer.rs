@@ -22,7 +22,6 @@ use crate::template::Network;
     namespaced,
     status = "ProviderOfferStatus",
     derive = "PartialEq",
-    shortname = "po",
     shortname = "poffer",
     category = "tradewind",
     doc = "Capacity of this cluster that is for sale: a standing offer that is signed, published and kept up to date, and that buyers fill without asking.",

@@ -18,15 +18,22 @@ pub struct MalformedText {
     pub expected: &'static str,
 }
 
+/// Declares a text type. People write the ones with a `rule`, and its message tells them how; the ones with a
+/// `pattern` are written by operators only, where the cheaper native check is enough.
 macro_rules! text {
-    (
-        $(#[$meta:meta])*
-        $name:ident {
-            max_length: $max_length:literal,
-            rule: $rule:expr,
-            message: $message:expr $(,)?
+    ($(#[$meta:meta])* $name:ident { max_length: $max_length:literal, rule: $rule:expr, message: $message:expr $(,)? }) => {
+        text! {
+            $(#[$meta])* $name {
+                "type": "string",
+                "maxLength": $max_length,
+                "x-kubernetes-validations": [{"rule": $rule, "message": $message}],
+            }
         }
-    ) => {
+    };
+    ($(#[$meta:meta])* $name:ident { max_length: $max_length:literal, pattern: $pattern:expr $(,)? }) => {
+        text! { $(#[$meta])* $name { "type": "string", "maxLength": $max_length, "pattern": $pattern } }
+    };
+    ($(#[$meta:meta])* $name:ident { $($schema:tt)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -67,11 +74,7 @@ macro_rules! text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
-                    "type": "string",
-                    "maxLength": $max_length,
-                    "x-kubernetes-validations": [{"rule": $rule, "message": $message}],
-                })
+                json_schema!({ $($schema)+ })
             }
         }
     };
@@ -100,8 +103,16 @@ text! {
     /// A 32-byte hash as the chain knows it: `0x` and 64 lower-case hexadecimal digits.
     HashText {
         max_length: 66,
-        rule: "self.matches('^0x[0-9a-f]{64}$')",
-        message: r#"must be a 32-byte hash: "0x" and 64 lower-case hexadecimal digits"#,
+        pattern: "^0x[0-9a-f]{64}$",
+    }
+}
+
+text! {
+    /// An amount in base units of a token, as the chain counts it: a whole number in text, because it may exceed
+    /// what JSON numbers carry exactly.
+    BaseUnitsText {
+        max_length: 39,
+        pattern: "^(0|[1-9][0-9]*)$",
     }
 }
 
@@ -145,8 +156,7 @@ text! {
     /// A set of 0-based indexes in the way of an Indexed Job: ascending intervals `0-39,48`, empty for none.
     IndexesText {
         max_length: 131_072,
-        rule: "self.matches('^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$')",
-        message: r#"must be ascending intervals of 0-based indexes such as "0-39,48""#,
+        pattern: "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$",
     }
 }
 

@@ -19,7 +19,7 @@ use crate::scalar::{AddressText, AmountText, DurationText, HashText};
     namespaced,
     status = "SpendingLimitStatus",
     derive = "PartialEq",
-    shortname = "spl",
+    shortname = "slimit",
     category = "tradewind",
     doc = "What the jobs of a namespace may cost, per token and period. A namespace has one, named default; without it nothing is spent.",
     cel,
