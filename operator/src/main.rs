@@ -1,3 +1,43 @@
-//! The operator: consumer and provider controllers.
+//! The operator: the controllers of one cluster's part in the market, for jobs it places, capacity it sells, or
+//! both.
+//!
+//! Data flows from [`args`] and [`keys`] into the [`shell`], which owns the process, the leader's lease, the
+//! journal, and the one task that follows the chain; [`consumer`] reconciles objects against what these know.
+//! The binary decides nothing about money by itself: decisions are `market`'s, made from what is observed here.
 
-fn main() {}
+mod args;
+mod consumer;
+mod http;
+mod keys;
+mod registry;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = tradewind_daemon::log::init(&args.daemon) {
+        // There is no log to say it in.
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the operator ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    // One provider for every TLS connection of the process, chosen before the first of them.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider is installed already");
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(shell::run(args))
+}
