@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tradewind_market::{JobId, UnitIndex, Units};
-use tradewind_result::{ChunkRoot, ContentDigest, Outcome, StoredUnit, UnitResult};
+use tradewind_result::{ChunkRoot, ContentDigest, Limits, Outcome, StoredUnit, UnitResult};
 use zeroize::Zeroizing;
 
 use crate::seal::Recipient;
+use crate::template::Template;
 
 /// Everything of ours that is mounted lies below it; images and templates may not use it.
 pub const MOUNT_ROOT: &str = "/tradewind";
@@ -59,12 +60,28 @@ pub fn writable_subpath(index: usize) -> String {
     format!("writable-{index}")
 }
 
+/// How large the slice's volume may grow, for its `sizeLimit`: inputs sealed and opened, scratch, the output
+/// being written, and sealed and unsealed outputs that are not yet stored.
+pub fn volume_bytes(template: &Template) -> u64 {
+    const PROGRAM_AND_JOURNAL_BYTES: u64 = 256 << 20;
+    let inputs = template.inputs.iter().fold(0_u64, |sum, input| sum.saturating_add(input.stored_bytes));
+    let outputs = 1 + 2 * (PENDING_UNITS_MAX as u64 + 1);
+    PROGRAM_AND_JOURNAL_BYTES
+        .saturating_add(inputs.saturating_mul(2))
+        .saturating_add(template.limits.scratch_bytes)
+        .saturating_add(template.limits.output_bytes.saturating_mul(outputs))
+}
+
 /// Largest termination message, in bytes: the kubelet keeps no more.
 pub const TERMINATION_BYTES_MAX: usize = 4096;
 /// Largest slice report as plaintext: 64 Ki units of about 400 bytes.
 pub const REPORT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of a failed unit's stderr that are kept, from its end.
 pub const STDERR_TAIL_BYTES: usize = 4096;
+/// Units that are taken but not yet stored before the next has to wait. Bounds the disk that a slice needs.
+pub const PENDING_UNITS_MAX: usize = 2;
+/// Most files and bytes of one input.
+pub const INPUT_LIMITS: Limits = Limits { files: 100_000, bytes: 1 << 40 };
 /// How often one unit is started before its slice abstains: a container that died may have been unlucky
 /// once.
 pub const UNIT_ATTEMPTS_MAX: u32 = 3;
@@ -205,6 +222,19 @@ pub struct SliceReport {
     pub job: JobId,
     /// The slice's units, ascending, none missing.
     pub units: Vec<UnitReport>,
+}
+
+/// What goes with a unit's output, as the note of its archive (JSON): what its digest does not cover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OutputNote {
+    /// The unit's index within its job.
+    pub unit: UnitIndex,
+    /// How its program ended.
+    pub outcome: Outcome,
+    /// The end of a failed unit's stderr, at most [`STDERR_TAIL_BYTES`], with replacement characters where it
+    /// was not UTF-8; empty where it succeeded.
+    pub stderr_tail: String,
 }
 
 /// Why a slice ended without a result for each of its units.

@@ -274,10 +274,10 @@ impl Template {
         if limits.processes == 0 || limits.output_files == 0 || limits.scratch_files == 0 {
             return refuse("limits", "a limit of zero runs nothing");
         }
-        if limits.output_files > 1_000_000 || limits.scratch_files > 10_000_000 {
+        if limits.output_files > 100_000 || limits.scratch_files > 10_000_000 {
             return refuse(
                 "limits",
-                "more than a million files out, or ten million of scratch",
+                "more than 100,000 files out, or ten million of scratch",
             );
         }
         Ok(())

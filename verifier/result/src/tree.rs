@@ -259,6 +259,23 @@ struct Level {
     names: std::vec::IntoIter<CString>,
 }
 
+fn path_of(prefix: &str, name: &CStr) -> Result<RelativePath, TreeError> {
+    let name = name.to_str().map_err(|_| TreeError::NameText {
+        path: format!("{prefix}/{}", name.to_string_lossy())
+            .escape_debug()
+            .to_string(),
+    })?;
+    let text = if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}/{name}")
+    };
+    RelativePath::try_from(text.clone()).map_err(|source| TreeError::Path {
+        path: text.escape_debug().to_string(),
+        source,
+    })
+}
+
 struct Walk {
     limits: Limits,
     hashing: Hashing,
@@ -286,7 +303,7 @@ impl Walk {
                 levels.pop();
                 continue;
             };
-            let path = self.path_of(&level.prefix, &name)?;
+            let path = path_of(&level.prefix, &name)?;
             let stat = rustix::fs::statat(&level.directory, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| TreeError::io(path.as_str(), error))?;
             match FileType::from_raw_mode(stat.st_mode) {
@@ -338,23 +355,6 @@ impl Walk {
             directory,
             prefix,
             names: names.into_iter(),
-        })
-    }
-
-    fn path_of(&self, prefix: &str, name: &CStr) -> Result<RelativePath, TreeError> {
-        let name = name.to_str().map_err(|_| TreeError::NameText {
-            path: format!("{prefix}/{}", name.to_string_lossy())
-                .escape_debug()
-                .to_string(),
-        })?;
-        let text = if prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{prefix}/{name}")
-        };
-        RelativePath::try_from(text.clone()).map_err(|source| TreeError::Path {
-            path: text.escape_debug().to_string(),
-            source,
         })
     }
 
