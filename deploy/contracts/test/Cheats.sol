@@ -29,6 +29,7 @@ interface Cheats {
     function assertEq(bytes32 a, bytes32 b) external pure;
     function assertEq(bytes32 a, bytes32 b, string calldata why) external pure;
     function assertEq(address a, address b) external pure;
+    function assertEq(address a, address b, string calldata why) external pure;
     function assertEq(string calldata a, string calldata b, string calldata why) external pure;
     function assertTrue(bool condition) external pure;
     function assertTrue(bool condition, string calldata why) external pure;

@@ -14,6 +14,8 @@ contract GasTest is Scene {
 
     function setUp() public override {
         super.setUp();
+        vm.prank(buyer);
+        market.deposit(address(token), 100e18, 0);
         bytes32 jobId = runDirect(termsFor(8, 1), keccak256("warm-up"), 1);
         vm.assertEq(uint256(market.jobOf(jobId).state), uint256(JobState.Ended), "warm-up job");
         vm.warp(START);
