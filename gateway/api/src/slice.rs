@@ -64,7 +64,10 @@ pub fn writable_subpath(index: usize) -> String {
 /// being written, and sealed and unsealed outputs that are not yet stored.
 pub fn volume_bytes(template: &Template) -> u64 {
     const PROGRAM_AND_JOURNAL_BYTES: u64 = 256 << 20;
-    let inputs = template.inputs.iter().fold(0_u64, |sum, input| sum.saturating_add(input.stored_bytes));
+    let inputs = template
+        .inputs
+        .iter()
+        .fold(0_u64, |sum, input| sum.saturating_add(input.stored_bytes));
     let outputs = 1 + 2 * (PENDING_UNITS_MAX as u64 + 1);
     PROGRAM_AND_JOURNAL_BYTES
         .saturating_add(inputs.saturating_mul(2))
@@ -81,7 +84,10 @@ pub const STDERR_TAIL_BYTES: usize = 4096;
 /// Units that are taken but not yet stored before the next has to wait. Bounds the disk that a slice needs.
 pub const PENDING_UNITS_MAX: usize = 2;
 /// Most files and bytes of one input.
-pub const INPUT_LIMITS: Limits = Limits { files: 100_000, bytes: 1 << 40 };
+pub const INPUT_LIMITS: Limits = Limits {
+    files: 100_000,
+    bytes: 1 << 40,
+};
 /// How often one unit is started before its slice abstains: a container that died may have been unlucky
 /// once.
 pub const UNIT_ATTEMPTS_MAX: u32 = 3;

@@ -275,10 +275,7 @@ impl Template {
             return refuse("limits", "a limit of zero runs nothing");
         }
         if limits.output_files > 100_000 || limits.scratch_files > 10_000_000 {
-            return refuse(
-                "limits",
-                "more than 100,000 files out, or ten million of scratch",
-            );
+            return refuse("limits", "more than 100,000 files out, or ten million of scratch");
         }
         Ok(())
     }

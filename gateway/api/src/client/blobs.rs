@@ -27,6 +27,9 @@ use crate::{
 /// Bytes read from a file at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// From this size on a gateway is asked before a blob is sent: it may have it, or refuse it.
+const ASK_FIRST_BYTES: u64 = 1 << 20;
+
 /// A blob to store.
 #[derive(Clone, Debug)]
 pub struct Upload<'a> {
@@ -86,8 +89,8 @@ impl GatewayClient {
         source: Source,
         upload: &Upload<'_>,
     ) -> Result<Written<BlobStat>, ClientError> {
-        // What a gateway has already is asked after only once something went wrong: the first try costs one request.
-        let resuming = std::sync::atomic::AtomicBool::new(false);
+        // Of a small blob it is asked only once something went wrong: the first try costs one request.
+        let resuming = std::sync::atomic::AtomicBool::new(whole.bytes >= ASK_FIRST_BYTES);
         let resuming = &resuming;
         self.to_gateways(upload.spread, |gateway| {
             let source = source.clone();
