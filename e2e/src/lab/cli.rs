@@ -2,7 +2,7 @@
 //! was asked for to standard output.
 
 use std::io::Write as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use super::error::LabError;
 use super::places::LabPlaces;
 use super::process::Record;
 use super::state::State;
-use super::{Lab, LabSpec, Progress, Raise, ground, network};
+use super::{Lab, LabSpec, Progress, Raise, ground};
 
 /// What can be done with labs.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,7 @@ pub enum LabCommand {
     /// Raise a lab, run a command in it, and lower the lab again, also after Ctrl-C.
     #[command(after_help = "Example: e2e lab with --name try --clusters 1 -- kubectl get nodes")]
     With {
+        /// Which lab.
         #[command(flatten)]
         shape: Shape,
         /// The command and its arguments; TRADEWIND_LAB names the lab to it.
@@ -183,8 +184,8 @@ fn exec(lab: &Lab, cluster: Option<&str>, command: &[String]) -> Result<ExitCode
     let Some((program, arguments)) = command.split_first() else {
         return Ok(ExitCode::SUCCESS);
     };
-    let mut inside: Command = network::inside(&lab.places.services_namespace(), program);
-    inside.args(arguments).env("TRADEWIND_LAB", &lab.spec.name).env("PATH", lab.tools_path()?);
+    let mut inside = lab.command(program)?;
+    inside.args(arguments);
     let cluster = match cluster {
         Some(cluster) => Some(lab.cluster(cluster)?),
         None => lab.clusters()?.into_iter().next(),

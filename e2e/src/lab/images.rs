@@ -11,10 +11,12 @@ use super::network;
 use super::places::LabPlaces;
 use super::progress::Progress;
 use super::registry;
-use super::toolchain::{Toolchain, cache_root, cached, key_of, source_root};
+use super::toolchain::{Toolchain, built_program, cache_root, cached, key_of, source_root};
 
 /// The tag under which a lab's images are pushed; what runs them names them by digest.
 const TAG: &str = "lab";
+/// The Debian release of the images.
+const DEBIAN: &str = "bookworm";
 
 /// What an image is built from: a folder of `deploy/images`, and files that are laid beside its Containerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,20 @@ impl ImageSource {
         Self::new("busybox").with_file("/bin/busybox", "busybox")
     }
 
+    /// Debian's POV-Ray with the demo's script, on a Debian that debootstrap makes.
+    pub fn povray(progress: &Progress) -> Result<Self, LabError> {
+        let base = Self::new("base").with_file(root_file_system(progress)?, "rootfs.tar").build(progress)?;
+        let base = format!("oci-archive:{}", base.archive.display());
+        Ok(Self { arguments: vec![("BASE".to_owned(), base)], ..Self::new("povray") })
+    }
+
+    /// One of the product's images, `operator`, `gateway` or `pod`, with the program that Cargo built
+    /// beside the running one.
+    pub fn product(name: &str) -> Result<Self, LabError> {
+        let program = format!("tradewind-{name}");
+        Ok(Self::new(name).with_program(built_program(&program)?, program))
+    }
+
     /// The image that holds a pod's namespaces.
     pub(crate) fn pause(toolchain: &Toolchain) -> Self {
         Self::new("pause").with_file(toolchain.pause(), "pause")
@@ -115,8 +131,9 @@ impl ImageSource {
             progress.during(&what, || {
                 bud(context.path(), &tag, &arguments)?;
                 let archive = format!("oci-archive:{}", into.join("image.tar").display());
-                run(&format!("export the image {}", self.name), buildah()?.args(["push", &tag, &archive]))
-                    .map(drop)
+                run(&format!("export the image {}", self.name), buildah()?.args(["push", &tag, &archive]))?;
+                // The archive is what is kept; the build's own copy would only fill the disk.
+                run("forget the build", buildah()?.args(["rmi", "--force", &tag])).map(drop)
             })
         })?;
         Ok(Image { name: self.name.clone(), archive: dir.join("image.tar") })
@@ -158,6 +175,20 @@ impl Image {
         let digest = fs::read_to_string(digest.path()).map_err(LabError::io(doing))?;
         Ok(ImageReference { repository, digest: digest.trim().to_owned() })
     }
+}
+
+/// The root file system of a minimal Debian, as a tar archive.
+fn root_file_system(progress: &Progress) -> Result<PathBuf, LabError> {
+    let source = source_root().join("deploy/images/base");
+    let dir = cached("images", "rootfs", &source, DEBIAN, |into| {
+        progress.during("making a minimal Debian with debootstrap", || {
+            let root = tempfile::tempdir().map_err(LabError::io("make a folder for debootstrap"))?;
+            let mut make = Command::new("unshare");
+            make.args(["--mount", "--propagation", "private", "--"]).arg(source.join("rootfs.sh")).arg(DEBIAN);
+            run("make a minimal Debian", make.arg(into.join("rootfs.tar")).arg(root.path())).map(drop)
+        })
+    })?;
+    Ok(dir.join("rootfs.tar"))
 }
 
 /// One build, without a daemon and without layers in between; the same input gives the same digest.

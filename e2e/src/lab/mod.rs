@@ -11,6 +11,7 @@ pub mod cli;
 mod cluster;
 mod command;
 mod driver;
+pub mod enforcer;
 mod error;
 mod evm;
 pub mod ground;
@@ -128,6 +129,10 @@ impl Lab {
         for dir in [places.run(), places.logs()] {
             make_private_dir(&dir)?;
         }
+        let program = places.own_program();
+        make_private_dir(program.parent().unwrap_or(&program))?;
+        fs::copy(toolchain::built_program("e2e")?, &program)
+            .map_err(LabError::io(format!("copy the e2e program to {}", program.display())))?;
         let state = State { phase: Phase::Raising, spec: spec.clone(), processes: Vec::new() };
         let roster = Roster::begin(places.clone(), state, lock)?;
         let cgroups = Cgroups::observe()?;
@@ -172,6 +177,14 @@ impl Lab {
         let _lock = Lock::take(&places)?;
         clean(&places)?;
         remove_dir(&places.data())
+    }
+
+    /// Attaches to the lab that `TRADEWIND_LAB` names, as `e2e lab with` sets it.
+    pub fn from_environment() -> Result<Self, LabError> {
+        let name = std::env::var("TRADEWIND_LAB").map_err(|_| {
+            LabError::Shape("TRADEWIND_LAB names no lab; run this under `e2e lab with`".to_owned())
+        })?;
+        Self::attach(&name)
     }
 
     /// Runs a future inside the lab's services namespace, from where everything of the lab is reachable.
@@ -219,8 +232,15 @@ impl Lab {
         source.build(&self.progress)?.push(&self.places)
     }
 
+    /// A command that will run inside the lab's services namespace, with the lab's own kubectl and helm.
+    pub fn command(&self, program: &str) -> Result<std::process::Command, LabError> {
+        let mut command = network::inside(&self.places.services_namespace(), program);
+        command.env("PATH", self.tools_path()?).env("TRADEWIND_LAB", &self.spec.name);
+        Ok(command)
+    }
+
     /// A `PATH` in which `kubectl` and `helm` are the lab's own.
-    pub fn tools_path(&self) -> Result<std::ffi::OsString, LabError> {
+    fn tools_path(&self) -> Result<std::ffi::OsString, LabError> {
         let bin = self.places.data().join("bin");
         let doing = format!("lay out {}", bin.display());
         fs::create_dir_all(&bin).map_err(LabError::io(doing.clone()))?;
@@ -252,12 +272,20 @@ async fn raise_parts(raising: &Raising<'_>, spec: &LabSpec) -> Result<(), LabErr
         let evm = evm::raise(raising, &spec.evm);
         let registry = async {
             registry::raise(raising).await?;
-            ImageSource::pause(raising.toolchain).build(raising.progress)?.push(raising.places).map(drop)
+            push_pause(raising).await
         };
         tokio::try_join!(evm, registry).map(drop)
     };
     let clusters = try_join_all(clusters.iter().map(|(places, spec)| cluster::raise(raising, places, spec)));
     tokio::try_join!(services, clusters).map(drop)
+}
+
+/// Every pod needs this image. Building and pushing block, and the other parts must not wait meanwhile.
+async fn push_pause(raising: &Raising<'_>) -> Result<(), LabError> {
+    let source = ImageSource::pause(raising.toolchain);
+    let (progress, places) = (raising.progress.clone(), raising.places.clone());
+    let pushed = tokio::task::spawn_blocking(move || source.build(&progress)?.push(&places)).await;
+    pushed.map_err(|error| LabError::Io { doing: "push the image pause".to_owned(), source: error.into() })?.map(drop)
 }
 
 /// Whether a lab was ready and all that it started still runs.

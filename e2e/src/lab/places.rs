@@ -73,6 +73,12 @@ impl LabPlaces {
         self.run().join("state.json")
     }
 
+    /// The copy of the `e2e` program that this lab's enforcers and CNI plugins are: a new build of it must
+    /// not change a lab that is up.
+    pub(crate) fn own_program(&self) -> PathBuf {
+        self.data().join("bin/e2e")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.data().join("log")
     }
@@ -161,10 +167,6 @@ impl ClusterPlaces {
     /// A component's name in the lab's records.
     pub(crate) fn component(&self, component: &str) -> String {
         format!("{}/{component}", self.name)
-    }
-
-    pub(crate) fn containerd_socket(&self) -> PathBuf {
-        self.run().join("containerd/containerd.sock")
     }
 
     /// Where the enforcer is asked, by the CNI plugin, to wait until a new pod's rules are in force.

@@ -76,11 +76,6 @@ impl Roster {
         self.change(|state| find_mut(state, name).cloned())
     }
 
-    /// All records, in the order in which they were first started.
-    pub(crate) fn all(&self) -> Vec<Record> {
-        held(&self.state).processes.clone()
-    }
-
     fn change<T>(&self, with: impl FnOnce(&mut State) -> Result<T, LabError>) -> Result<T, LabError> {
         let mut state = held(&self.state);
         let alone = held(&self.raising).is_some();

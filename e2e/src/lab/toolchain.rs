@@ -134,10 +134,6 @@ impl Toolchain {
         self.containerd.join("containerd-shim-runc-v2")
     }
 
-    pub(crate) fn ctr(&self) -> PathBuf {
-        self.containerd.join("ctr")
-    }
-
     pub(crate) fn runc(&self) -> &Path {
         &self.runc
     }
@@ -170,6 +166,19 @@ pub fn cache_root() -> PathBuf {
         },
         PathBuf::from,
     )
+}
+
+/// A program of this build: beside the running one, or beside the folder that Cargo put the running test in.
+pub(crate) fn built_program(name: &str) -> Result<PathBuf, LabError> {
+    let running = std::env::current_exe().map_err(LabError::io("find the running program"))?;
+    let folders = running.ancestors().skip(1).take(2);
+    let mut candidates = folders.map(|folder| folder.join(name));
+    candidates.find(|path| path.is_file()).ok_or_else(|| {
+        LabError::Shape(format!(
+            "no `{name}` beside {}; build it with `cargo build --workspace --bins`",
+            running.display()
+        ))
+    })
 }
 
 impl Recipe {

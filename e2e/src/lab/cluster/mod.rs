@@ -1,7 +1,9 @@
 //! One single-node cluster: how it is raised, and the handle through which tests use it.
 
 mod control_plane;
+mod faults;
 mod node;
+mod tools;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -9,10 +11,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Node as NodeObject, Service};
+use k8s_openapi::api::core::v1::{Node as NodeObject, Service, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, Resource, ResourceExt as _};
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::cgroups::Cgroups;
@@ -91,9 +95,22 @@ pub(super) async fn raise(
     said("API server ready");
     let [controllers, scheduler] = control_plane::start_controllers(raising, &node)?;
     let [kubelet, proxy] = node::start_agents(raising, &node)?;
+    let enforcer = node::start_enforcer(raising, &node)?;
+    let waiting_for = format!("{}: the enforcer's first rules", cluster.name);
+    let socket = cluster.enforcer_socket();
+    raising.wait(&waiting_for, NODE_READY_WITHIN, &[&enforcer], || async { socket.exists() }).await?;
+    if !spec.enforcer {
+        raising.roster.end(enforcer.name(), Signal::TERM)?;
+    }
     let client = client(cluster).await?;
     reserve_name_service_address(cluster, &client).await?;
-    wait_node_ready(raising, cluster, client, &[&runtime, &controllers, &scheduler, &kubelet, &proxy]).await?;
+    let needed = [&runtime, &controllers, &scheduler, &kubelet, &proxy];
+    let nodes = Api::<NodeObject>::all(client.clone());
+    wait_for(raising, cluster, "the node's readiness", nodes, &needed, is_ready).await?;
+    // Without it the first pod would be refused.
+    let accounts = Api::<ServiceAccount>::namespaced(client, "default");
+    let usual = |account: &ServiceAccount| account.name_any() == "default";
+    wait_for(raising, cluster, "the default service account", accounts, &needed, usual).await?;
     said("node ready");
     Ok(())
 }
@@ -148,25 +165,30 @@ async fn reserve_name_service_address(cluster: &ClusterPlaces, client: &Client) 
     Ok(())
 }
 
-async fn wait_node_ready(
+/// Waits until an object is as wanted, for as long as what brings it about runs.
+async fn wait_for<K>(
     raising: &Raising<'_>,
     cluster: &ClusterPlaces,
-    client: Client,
+    what: &str,
+    objects: Api<K>,
     needed: &[&Record],
-) -> Result<(), LabError> {
-    let waiting_for = format!("{}: the node's readiness", cluster.name);
-    let nodes: Api<NodeObject> = Api::all(client);
-    let ready = async {
-        let mut changes = watcher(nodes, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    wanted: impl Fn(&K) -> bool,
+) -> Result<(), LabError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let waiting_for = format!("{}: {what}", cluster.name);
+    let seen = async {
+        let mut changes = watcher(objects, watcher::Config::default()).default_backoff().applied_objects().boxed();
         while let Some(change) = changes.next().await {
-            if change.is_ok_and(|node| is_ready(&node)) {
+            if change.is_ok_and(|object| wanted(&object)) {
                 return;
             }
         }
     };
     let ended = raising.wait(&waiting_for, NODE_READY_WITHIN, needed, || std::future::ready(false));
     tokio::select! {
-        () = ready => Ok(()),
+        () = seen => Ok(()),
         ended = ended => ended,
     }
 }

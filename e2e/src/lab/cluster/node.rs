@@ -1,10 +1,13 @@
 //! A cluster's one node: containerd, kubelet and kube-proxy, with their configuration.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::super::enforcer::cni;
 use super::super::error::LabError;
 use super::super::places::{ClusterPlaces, SERVICES_ADDRESS};
 use super::super::process::Record;
@@ -16,18 +19,66 @@ use super::Node;
 /// resolver's patience.
 const NAME_SERVICE_ADDRESS: &str = "10.96.0.10";
 
+/// The enforcer's name among the cluster's components.
+pub(super) const ENFORCER: &str = "enforcer";
+/// From its start to its first rules.
+const ENFORCER_READY_WITHIN: Duration = Duration::from_secs(30);
+/// Debian's place for CNI plugins.
+const PLUGINS: &str = "/usr/lib/cni";
+
+/// Starts the enforcer of NetworkPolicies. Every cluster gets one, so that it can be brought back where it
+/// was taken away.
+pub(super) fn start_enforcer(raising: &Raising<'_>, node: &Node<'_>) -> Result<Record, LabError> {
+    let cluster = node.places;
+    let argv = [
+        raising.places.own_program().display().to_string(),
+        "enforce".to_owned(),
+        format!("--kubeconfig={}", cluster.kubeconfig("admin").display()),
+        format!("--socket={}", cluster.enforcer_socket().display()),
+    ];
+    node.start_program(raising, ENFORCER, argv.to_vec())
+}
+
+/// Waits until an enforcer that was just started has its first rules in force.
+pub(super) fn wait_for_socket(socket: &Path, enforcer: &Record) -> Result<(), LabError> {
+    let deadline = Instant::now() + ENFORCER_READY_WITHIN;
+    while !socket.exists() {
+        if !enforcer.alive() {
+            return Err(enforcer.ended("the first rules"));
+        }
+        if Instant::now() > deadline {
+            return Err(LabError::Late {
+                waiting_for: format!("the first rules of {}", enforcer.name()),
+                seconds: ENFORCER_READY_WITHIN.as_secs(),
+                logs: enforcer.launch.log.clone(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Starts the container runtime, which needs nothing else.
 pub(super) fn start_runtime(raising: &Raising<'_>, node: &Node<'_>) -> Result<Record, LabError> {
     let cluster = node.places;
     let config = cluster.data().join("containerd.toml");
     write(&config, &runtime_config(raising, cluster))?;
     write_registry_hosts(cluster)?;
+    lay_out_plugins(raising, cluster)?;
     write(&cluster.data().join("cni-conf/10-pods.conflist"), &pod_network_config(cluster))?;
     let containerd = raising.toolchain.containerd().display().to_string();
+    let runtime = raising.toolchain.runc().parent().unwrap_or(Path::new("/")).display();
     node.start_program(
         raising,
         "containerd",
-        vec![containerd, "--config".to_owned(), config.display().to_string()],
+        vec![
+            "env".to_owned(),
+            // The shim looks for the runtime here when it is asked for its features.
+            format!("PATH={runtime}:{path}", path = std::env::var("PATH").unwrap_or_default()),
+            containerd,
+            "--config".to_owned(),
+            config.display().to_string(),
+        ],
     )
 }
 
@@ -120,7 +171,7 @@ config_path = "{hosts}"
 restrict_oom_score_adj = true
 
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["/usr/lib/cni"]
+bin_dirs = ["{plugins}"]
 conf_dir = "{cni}"
 
 [plugins."io.containerd.cri.v1.runtime".containerd]
@@ -137,6 +188,7 @@ SystemdCgroup = false
         pause = super::super::images::pause_reference(),
         hosts = data.join("registries").display(),
         cni = data.join("cni-conf").display(),
+        plugins = plugins(cluster).display(),
         shim = raising.toolchain.shim().display(),
         runc = raising.toolchain.runc().display(),
     )
@@ -157,9 +209,25 @@ fn pod_network_config(cluster: &ClusterPlaces) -> String {
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": cni::NAME, "socket": cluster.enforcer_socket()},
         ],
     });
     format!("{config:#}")
+}
+
+fn plugins(cluster: &ClusterPlaces) -> PathBuf {
+    cluster.data().join("cni-plugins")
+}
+
+/// Debian's plugins and the lab's own in one folder.
+fn lay_out_plugins(raising: &Raising<'_>, cluster: &ClusterPlaces) -> Result<(), LabError> {
+    let dir = plugins(cluster);
+    let doing = || format!("lay out {}", dir.display());
+    fs::create_dir_all(&dir).map_err(LabError::io(doing()))?;
+    for plugin in ["host-local", "loopback", "portmap", "ptp"] {
+        symlink(Path::new(PLUGINS).join(plugin), dir.join(plugin)).map_err(LabError::io(doing()))?;
+    }
+    symlink(raising.places.own_program(), dir.join(cni::NAME)).map_err(LabError::io(doing()))
 }
 
 fn write_registry_hosts(cluster: &ClusterPlaces) -> Result<(), LabError> {
