@@ -8,7 +8,8 @@
 //! [`ids`], [`amount`], [`quantity`], [`intervals`] are what everything else is written in;
 //! [`class`], [`offer`], [`terms`], [`geometry`], [`money`] say what is bought and what it costs;
 //! [`eip712`], [`derivation`], [`message`], [`document`] are what is hashed and signed;
-//! [`event`] is what the chain says.
+//! [`event`] is what the chain says, [`state`] what an event makes of a job, group, seat or offer, and
+//! [`index`] the sum of all events.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 // An oracle in a test computes plainly, and its overflow fails the test.
@@ -20,13 +21,17 @@ pub mod derivation;
 pub mod document;
 pub mod eip712;
 pub mod event;
+#[cfg(test)]
+mod fixture;
 pub mod geometry;
 pub mod ids;
+pub mod index;
 pub mod intervals;
 pub mod message;
 pub mod money;
 pub mod offer;
 pub mod quantity;
+pub mod state;
 pub mod terms;
 
 pub use amount::{Bps, Decimals, PricePerSlotSecond, TokenAmount};

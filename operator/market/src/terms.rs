@@ -23,7 +23,7 @@ pub const MAX_GROUPS: u32 = 10_000;
 pub const MAX_ENTRIES_PER_CALL: usize = 256;
 
 /// No duration of a job may be longer (PROTOCOL.md G-1, G-5, G-6).
-const MAX_DURATION: u64 = 1 << 31;
+const MAX_DURATION: u64 = (1 << 31) - 1;
 const MAX_AMOUNT_96: u128 = (1 << 96) - 1;
 const MAX_RESERVE_88: u128 = (1 << 88) - 1;
 
@@ -452,7 +452,7 @@ impl Windows {
             self.cancel_grace,
             self.retention,
         ];
-        self.reveal_window.get() > 0 && durations.iter().all(|duration| duration.get() < MAX_DURATION)
+        self.reveal_window.get() > 0 && durations.iter().all(|duration| duration.get() <= MAX_DURATION)
     }
 }
 
