@@ -110,7 +110,7 @@ pub struct Follower<E> {
     config: FollowerConfig,
     history: History<E>,
     range_blocks: u64,
-    /// The block at which a sequence broke and for whose sake the tail was once followed anew.
+    /// The block at which a sequence broke and for whose sake the tail is being followed anew.
     rescanned_for: Option<BlockNumber>,
 }
 
@@ -195,29 +195,41 @@ impl<E: ChainEvent> Follower<E> {
         }
     }
 
-    /// Takes blocks off the tail until its part up to `finalized` is on the branch of that block.
+    /// Takes blocks off the tail until its part up to `finalized` is on that block's branch. The branch is walked by
+    /// hash, which no node that lags can answer wrongly; one too long to walk is not worth keeping the tail for.
     async fn unwind_to_branch(
         &mut self,
         finalized: BlockId,
         updates: &mut Vec<Update<E>>,
     ) -> Result<(), FollowerError> {
-        loop {
-            // The newest block of the tail that is to become final decides: its ancestors are checked already.
-            let Some(deciding) = self.history.tail().rev().find(|block| block.number <= finalized.number) else {
-                return Ok(());
-            };
-            let canonical = if deciding.number == finalized.number {
-                finalized
-            } else {
-                match self.node.header(BlockTag::Number(deciding.number)).await? {
-                    Some(header) => header.id,
-                    None => return Err(NodeError::inconsistent("eth_getBlockByNumber", format!("no block {} below the finalized", deciding.number)).into()),
-                }
-            };
-            if canonical == deciding {
+        let mut branch = finalized;
+        while let Some(block) = self.history.newest_in_tail_upto(branch.number) {
+            if block == branch {
                 return Ok(());
             }
-            self.unwind_from(deciding, updates);
+            let steps = branch.number.get() - block.number.get();
+            if steps > u64::from(self.config.blocks_per_step_max) {
+                break;
+            }
+            if block.number == branch.number {
+                self.unwind_from(block, updates);
+            }
+            branch = self.parent_of(branch).await?;
+        }
+        if let Some(oldest) = self.history.oldest_in_tail()
+            && oldest.number <= finalized.number
+        {
+            self.unwind_from(oldest, updates);
+        }
+        Ok(())
+    }
+
+    async fn parent_of(&self, block: BlockId) -> Result<BlockId, FollowerError> {
+        match self.node.header(BlockTag::Hash(block.hash)).await? {
+            Some(Header { parent, .. }) => {
+                Ok(BlockId { number: BlockNumber::new(block.number.get().saturating_sub(1)), hash: parent })
+            }
+            None => Err(NodeError::inconsistent("eth_getBlockByHash", format!("no final block {block}")).into()),
         }
     }
 
@@ -351,6 +363,7 @@ impl<E: ChainEvent> Follower<E> {
             self.unwind_from(oldest, updates);
             return Ok(());
         }
+        self.rescanned_for = None;
         gap.map_or(Ok(()), |gap| Err(gap_error(gap, block)))
     }
 }

@@ -116,10 +116,8 @@ pub struct Job {
     pub escrow: TokenAmount,
     /// The part of that which is promised to seats and reserves.
     pub allocated: TokenAmount,
-    /// Fills and seals are taken until then.
-    pub open_until: UnixSeconds,
-    /// When notice of cancellation was given.
-    pub cancelled_at: Option<UnixSeconds>,
+    /// While open, fills and seals are taken until then; while cancelling, commitments.
+    pub until: UnixSeconds,
 }
 
 /// A group as it stands.
@@ -268,8 +266,7 @@ impl Reader {
             groups_ended: job.ended,
             escrow: TokenAmount::from_base_units(job.escrow),
             allocated: TokenAmount::from_base_units(job.allocated),
-            open_until: UnixSeconds::new(job.open_until),
-            cancelled_at: (job.cancelled_at != 0).then_some(UnixSeconds::new(job.cancelled_at)),
+            until: UnixSeconds::new(job.until),
         }))
     }
 

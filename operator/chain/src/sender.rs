@@ -39,6 +39,7 @@ pub use journal::{
     SIGNED_BYTES_MAX,
 };
 use memory::Memory;
+use observe::ReadBefore;
 pub use memory_journal::MemoryJournal;
 use plan::{Broadcasts, Plan, View};
 pub use plan::{Alert, WaitReason};
@@ -71,15 +72,22 @@ pub struct Sender {
     journal: Arc<dyn Journal>,
     config: SenderConfig,
     memory: Mutex<Memory>,
-    /// When what was broadcast; also makes steps exclusive.
-    broadcasts: tokio::sync::Mutex<Broadcasts>,
+    /// Held for a whole step, so that steps are exclusive.
+    between_steps: tokio::sync::Mutex<BetweenSteps>,
+}
+
+/// What one step leaves to the next to spare the node and the processor. Losing it costs repetitions only.
+#[derive(Debug, Default)]
+struct BetweenSteps {
+    broadcasts: Broadcasts,
+    read_before: ReadBefore,
 }
 
 impl Sender {
     /// A sender for the signer's account on the node's chain. Nothing is read or sent yet.
     pub fn new(node: Node, signer: Arc<dyn Signer>, journal: Arc<dyn Journal>, config: SenderConfig) -> Self {
         let memory = Mutex::new(Memory::new(config.queue_max));
-        Self { node, signer, journal, config, memory, broadcasts: tokio::sync::Mutex::default() }
+        Self { node, signer, journal, config, memory, between_steps: tokio::sync::Mutex::default() }
     }
 
     /// The account that sends.
@@ -110,18 +118,21 @@ impl Sender {
 
     /// Observes, plans and acts once. `now` only spaces repeated broadcasts. Safe to drop and to repeat at any point.
     pub async fn step(&self, now: UnixMillis) -> Result<StepReport, SenderError> {
-        let mut broadcasts = self.broadcasts.lock().await;
-        let view = observe::observe(&self.node, self.journal.as_ref(), self.account_ref(), &self.config).await?;
-        forget_broadcasts(&mut broadcasts, &view);
+        let mut between_steps = self.between_steps.lock().await;
+        let BetweenSteps { broadcasts, read_before } = &mut *between_steps;
+        let account = self.account_ref();
+        let view =
+            observe::observe(&self.node, self.journal.as_ref(), account, &self.config, read_before).await?;
+        forget_broadcasts(broadcasts, &view);
         let queued = {
             let mut memory = self.memory();
             memory.absorb(&view);
             memory.queued()
         };
-        let Plan { mut alerts, mut waiting, actions } = plan::plan(&view, &broadcasts, queued, &self.config, now);
+        let Plan { mut alerts, mut waiting, actions } = plan::plan(&view, broadcasts, queued, &self.config, now);
         let mut rejections = Vec::new();
         if !self.config.observe_only {
-            let acted = self.act(&view, &actions, &mut broadcasts, now).await?;
+            let acted = self.act(&view, &actions, broadcasts, now).await?;
             alerts.extend(acted.alerts);
             waiting = acted.waiting.or(waiting);
             rejections = acted.rejections;

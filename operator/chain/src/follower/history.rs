@@ -68,6 +68,11 @@ impl<E: ChainEvent> History<E> {
         self.tail.front().map(|applied| applied.block)
     }
 
+    /// The newest block that can be undone and is not above `number`.
+    pub(super) fn newest_in_tail_upto(&self, number: BlockNumber) -> Option<BlockId> {
+        self.tail().rev().find(|block| block.number <= number)
+    }
+
     /// The last block that was followed.
     pub(super) fn tip(&self) -> Option<BlockId> {
         self.tail.back().map(|applied| applied.block).or(self.finalized)
@@ -151,5 +156,81 @@ fn step_back<E: ChainEvent>(sequences: &mut BTreeMap<JobId, u64>, events: &[Logg
         } else {
             sequences.insert(job, sequence.saturating_sub(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_market::Address;
+
+    use super::*;
+    use crate::RawLog;
+    use crate::follower::DecodeError;
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Event(u8, u64);
+
+    impl ChainEvent for Event {
+        fn decode(_: &RawLog) -> Result<Option<Self>, DecodeError> {
+            Ok(None)
+        }
+
+        fn sequence(&self) -> Option<(JobId, u64)> {
+            Some((JobId::from_bytes([self.0; 32]), self.1))
+        }
+    }
+
+    fn block(number: u64) -> BlockId {
+        BlockId { number: BlockNumber::new(number), hash: tradewind_market::keccak256(&[&number.to_be_bytes()]) }
+    }
+
+    fn events(events: &[(u8, u64)]) -> Vec<Logged<Event>> {
+        let logged = |(job, sequence): &(u8, u64)| Logged {
+            event: Event(*job, *sequence),
+            contract: Address::ZERO,
+            tx: Hash32::ZERO,
+            log_index: 0,
+        };
+        events.iter().map(logged).collect()
+    }
+
+    #[test]
+    fn a_missing_or_doubled_event_is_noticed_and_nothing_is_applied() {
+        let check = |found: &[(u8, u64)], expected: Option<(u64, u64)>| {
+            let mut history = History::new(BlockNumber::new(1));
+            history.apply(block(1), events(&[(1, 1), (2, 1), (1, 2)])).unwrap();
+            let applied = history.apply(block(2), events(found));
+            assert_eq!(applied.err().map(|gap| (gap.expected, gap.found)), expected, "{found:?}");
+            let tip = if expected.is_some() { 1 } else { 2 };
+            assert_eq!(history.tip(), Some(block(tip)));
+            // Whatever was refused, the right continuation still fits.
+            history.apply(block(tip + 1), events(&[(9, 1)])).unwrap();
+        };
+        check(&[(1, 3), (2, 2), (3, 1)], None);
+        check(&[], None);
+        check(&[(1, 4)], Some((3, 4)));
+        check(&[(1, 2)], Some((3, 2)));
+        check(&[(3, 2)], Some((1, 2)));
+        check(&[(2, 2), (1, 3), (1, 5)], Some((4, 5)));
+    }
+
+    #[test]
+    fn what_is_unwound_can_be_applied_again_and_checkpoints_hold_what_is_final() {
+        let mut history = History::new(BlockNumber::new(1));
+        history.apply(block(1), events(&[(1, 1)])).unwrap();
+        assert_eq!(history.checkpoint(), None);
+        history.apply(block(2), events(&[(1, 2), (2, 1)])).unwrap();
+        history.apply(block(3), events(&[(1, 3), (1, 4)])).unwrap();
+        assert_eq!(history.finalize(BlockNumber::new(1)), Some(block(1)));
+        let checkpoint = history.checkpoint().unwrap();
+        assert_eq!(checkpoint.block, block(1));
+        assert_eq!(checkpoint.sequences, BTreeMap::from([(JobId::from_bytes([1; 32]), 1)]));
+        assert_eq!(history.unwind().unwrap().block, block(3));
+        assert_eq!(history.unwind().unwrap().block, block(2));
+        assert!(history.unwind().is_none(), "a final block stays");
+        history.apply(block(2), events(&[(1, 2), (2, 1)])).unwrap();
+        let mut resumed = History::resume(BlockNumber::new(1), checkpoint);
+        resumed.apply(block(2), events(&[(1, 2), (2, 1)])).unwrap();
+        assert_eq!(resumed.next_number(), BlockNumber::new(3));
     }
 }

@@ -99,21 +99,31 @@ impl Pass<'_> {
             return Ok(());
         };
         self.broadcasts.insert(attempt.tx, self.now);
-        if let Err(error) = self.sender.node.broadcast(&attempt.raw).await {
-            self.acted.rejections.push((entry.record.nonce, error));
+        match self.sender.node.broadcast(&attempt.raw).await {
+            Err(error) if !error.is_already_known() => self.acted.rejections.push((entry.record.nonce, error)),
+            Ok(()) | Err(_) => {}
         }
         Ok(())
+    }
+
+    /// For what cannot be outbid now: the same bytes, not more often than others.
+    async fn broadcast_if_due(&mut self, entry: &Entry, signed: &Signed) -> Result<(), SenderError> {
+        let wait = self.sender.config.rebroadcast_after;
+        match self.broadcasts.get(&signed.newest) {
+            Some(last) if !self.now.has_waited(*last, wait) => Ok(()),
+            Some(_) | None => self.broadcast_newest(entry).await,
+        }
     }
 
     async fn replace(&mut self, entry: &Entry, signed: &Signed) -> Result<(), SenderError> {
         let nonce = entry.record.nonce;
         let Some(quote) = self.quote().await? else {
-            return self.broadcast_newest(entry).await;
+            return self.broadcast_if_due(entry, signed).await;
         };
         let higher = self.sender.config.fees.replacement(signed.newest_fees, quote);
         let Some(fees) = higher.filter(|_| entry.record.has_room()) else {
             self.acted.alerts.push(Alert::CannotOutbid { nonce });
-            return self.broadcast_newest(entry).await;
+            return self.broadcast_if_due(entry, signed).await;
         };
         let attempt = self.sign(nonce, signed.payload.clone(), fees).await?;
         let revision = self.sender.journal.append(entry, &attempt).await?;

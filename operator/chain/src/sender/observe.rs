@@ -1,10 +1,10 @@
 //! Reads an account from chain and journal. Writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tradewind_market::{Address, BlockNumber};
+use tradewind_market::{Address, Hash32, keccak256};
 
-use super::journal::{AccountRef, Entry, Journal};
+use super::journal::{AccountRef, Attempt, Entry, Journal, Record};
 use super::plan::{Inclusion, Place, Signed, Slot, View};
 use super::transaction::Transaction;
 use super::{SenderConfig, SenderError};
@@ -19,11 +19,13 @@ pub(super) async fn observe(
     journal: &dyn Journal,
     account: AccountRef,
     config: &SenderConfig,
+    read_before: &mut ReadBefore,
 ) -> Result<View, SenderError> {
     let address = account.account;
     let finalized = node.finalized(config.finality).await?;
     let settled = match finalized {
-        Some(finalized) => node.nonce(address, BlockTag::Number(finalized.id.number)).await?,
+        // By hash, so that a node on another branch cannot answer.
+        Some(finalized) => node.nonce(address, BlockTag::Hash(finalized.id.hash)).await?,
         None => AccountNonce::default(),
     };
     let latest = node.nonce(address, BlockTag::Latest).await?;
@@ -39,9 +41,13 @@ pub(super) async fn observe(
         .into());
     }
     let mut slots = BTreeMap::new();
-    for entry in journal.list(account).await? {
+    let entries = journal.list(account).await?;
+    let listed: BTreeSet<Hash32> =
+        entries.iter().flat_map(|entry| &entry.record.attempts).map(|attempt| attempt.tx).collect();
+    read_before.retain(|tx, _| listed.contains(tx));
+    for entry in entries {
         let nonce = entry.record.nonce;
-        let signed = read_signed(&entry);
+        let signed = read_signed(&entry, read_before);
         let included = find_inclusion(node, &entry, config).await?;
         let place = place(node, nonce, included, Nonces { latest, settled }, finalized).await?;
         slots.insert(nonce, Slot { entry, signed, place });
@@ -62,19 +68,18 @@ async fn place(
     nonces: Nonces,
     finalized: Option<Header>,
 ) -> Result<Place, NodeError> {
+    let settled = nonces.settled > nonce;
+    let used = if nonces.latest > nonce { Place::Displaced } else { Place::Waiting };
     let Some(included) = included else {
-        return Ok(if nonces.settled > nonce {
-            Place::Lost
-        } else if nonces.latest > nonce {
-            Place::Displaced
-        } else {
-            Place::Waiting
-        });
+        return Ok(if settled { Place::Lost } else { used });
     };
     if finalized.is_none_or(|finalized| included.block.number > finalized.id.number) {
         return Ok(Place::Included(included));
     }
-    // A receipt may come from a node that is still on a branch that lost.
+    // The receipt is about a block that is final, or about one that lost to it and that the node has not let go of.
+    if !settled {
+        return Ok(used);
+    }
     let canonical = node.header(BlockTag::Number(included.block.number)).await?;
     match canonical {
         Some(header) if header.id == included.block => Ok(Place::Final(included)),
@@ -106,23 +111,39 @@ fn failed_steps(receipt: &Receipt, contract: Address) -> BTreeMap<usize, Vec<u8>
     logs.filter_map(abi::failed_step).collect()
 }
 
+/// Signed bytes that were read and found to be the account's, by their hash: reading them again would recover the
+/// same key, at some cost.
+pub(super) type ReadBefore = BTreeMap<Hash32, Transaction>;
+
 /// What the record's bytes say, if all are this account's for this nonce and do the same.
-fn read_signed(entry: &Entry) -> Option<Signed> {
+fn read_signed(entry: &Entry, read_before: &mut ReadBefore) -> Option<Signed> {
     let record = &entry.record;
     let mut newest: Option<Signed> = None;
     for attempt in &record.attempts {
-        let (transaction, signer) = Transaction::decode(&attempt.raw).ok()?;
-        let Transaction { chain_id, nonce, payload, fees } = transaction;
-        let ours = signer == record.account.account
-            && chain_id == record.account.chain_id
+        let Transaction { chain_id, nonce, payload, fees } = read_attempt(record, attempt, read_before)?;
+        let fits = chain_id == record.account.chain_id
             && nonce == record.nonce
-            && tradewind_market::keccak256(&[&attempt.raw]) == attempt.tx
             && newest.as_ref().is_none_or(|earlier| earlier.payload == payload);
-        if !ours {
+        if !fits {
             return None;
         }
-        let signed_at: BlockNumber = attempt.signed_at;
-        newest = Some(Signed { payload, newest: attempt.tx, newest_fees: fees, signed_at });
+        let (tx, signed_at) = (attempt.tx, attempt.signed_at);
+        newest = Some(Signed { payload, newest: tx, newest_fees: fees, signed_at });
     }
     newest
+}
+
+fn read_attempt(record: &Record, attempt: &Attempt, read_before: &mut ReadBefore) -> Option<Transaction> {
+    if keccak256(&[&attempt.raw]) != attempt.tx {
+        return None;
+    }
+    if let Some(transaction) = read_before.get(&attempt.tx) {
+        return Some(transaction.clone());
+    }
+    let (transaction, signer) = Transaction::decode(&attempt.raw).ok()?;
+    if signer != record.account.account {
+        return None;
+    }
+    read_before.insert(attempt.tx, transaction.clone());
+    Some(transaction)
 }

@@ -280,3 +280,6 @@ pub(super) fn is_in_flight(slot: &Slot) -> bool {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,12 @@ impl RpcError {
         Some(data.as_ref().and_then(first_hex).unwrap_or_default())
     }
 
+    /// Whether the node refuses a transaction because it has it: for a broadcast that is success. Nodes have no number
+    /// for it; a wrong guess only adds to what is told.
+    pub fn is_already_known(&self) -> bool {
+        matches!(self, Self::Node { message, .. } if message.to_lowercase().contains("already known") || message.contains("already imported"))
+    }
+
     /// Whether fewer blocks in one question could help: the reply is too long, or the node refuses the range.
     pub fn is_about_size(&self) -> bool {
         match self {

@@ -1,0 +1,7 @@
+//! The chain edge against chains: a simulated one that does what development nodes do not, and a real EVM node.
+
+mod faulty;
+mod follower_simulation;
+mod random;
+mod sender_simulation;
+mod simulated;
