@@ -29,10 +29,10 @@ use crate::scalar::HashText;
     ),
     printcolumn(name = "Chain", type_ = "integer", json_path = ".spec.chainId"),
     printcolumn(name = "Nonce", type_ = "integer", json_path = ".spec.nonce"),
-    printcolumn(name = "Intents", type_ = "string", json_path = ".spec.intents[*].label", description = "What the transaction is for; empty: it only fills a hole"),
+    printcolumn(name = "Intent", type_ = "string", json_path = ".spec.intents[*].label", description = "What the transaction is for: the first of its effects; none where it only fills a hole"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Account", type_ = "string", json_path = ".spec.account", priority = 1),
-    printcolumn(name = "Transactions", type_ = "string", json_path = ".spec.signed[*].transaction", priority = 1, description = "Hashes, oldest first")
+    printcolumn(name = "Transaction", type_ = "string", json_path = ".spec.signed[*].transaction", priority = 1, description = "Hash of the first one signed")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -61,9 +61,12 @@ const SINCE_OPENED: &str = "once the job is opened on chain (status.jobId)";
     validation = Rule::new("!has(self.slice) || (self.completions + self.slice - 1) / self.slice <= 10000")
         .message("completions split by slice must give at most 10000 slices: raise slice, or split the work into several jobs")
         .field_path(".slice"),
-    validation = Rule::new("duration(self.deadline).getSeconds() >= self.template.secondsPerUnit * (has(self.slice) ? self.slice : 1)")
-        .message("deadline must leave time for one slice, which may take template.secondsPerUnit for each of its units: raise deadline, or lower slice or template.secondsPerUnit")
-        .field_path(".deadline"),
+    validation = rule::duration(
+        "self.deadline",
+        "duration(self.deadline).getSeconds() >= self.template.secondsPerUnit * (has(self.slice) ? self.slice : 1)",
+        "deadline must leave time for one slice, which may take template.secondsPerUnit for each of its units: raise deadline, or lower slice or template.secondsPerUnit",
+    )
+    .field_path(".deadline"),
     validation = Rule::new("self.template.resources.gpu.count > 0 || ((!has(self.placement.gpuModels) || self.placement.gpuModels.size() == 0) && !self.placement.minGpuMemory.matches('[1-9]'))")
         .message("placement.gpuModels and placement.minGpuMemory need template.resources.gpu.count of at least 1: raise it, or remove them")
         .field_path(".placement"),
@@ -114,7 +117,8 @@ pub struct ComputeJobSpec {
     /// Time from the opening on chain until the last result may come in. What is not agreed on by then is
     /// refunded.
     #[serde(default = "one_day")]
-    #[x_kube(validation = (
+    #[x_kube(validation = rule::duration(
+        "self",
         "duration(self) <= duration('720h')",
         "must be at most 720h: split the work into several jobs",
     ))]
@@ -210,7 +214,7 @@ pub struct Placement {
     #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub regions: Vec<String>,
-    /// GPU models that will do, as nvidia-smi names them; empty: any.
+    /// GPU models that will do, as the node label nvidia.com/gpu.product gives them; empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -5,6 +5,8 @@
 
 // KubeSchema copies every public struct into the body of a function, where it can be reached by nobody.
 #![allow(unreachable_pub)]
+// The columns that kubectl prints are attributes of equal parts.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod chain_intent;
 pub mod compute_job;

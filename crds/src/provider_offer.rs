@@ -133,7 +133,7 @@ impl CpuLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotGpu {
-    /// Model, as nvidia-smi names it.
+    /// Model, as the node label nvidia.com/gpu.product gives it, such as NVIDIA-A100-SXM4-40GB.
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*$')",

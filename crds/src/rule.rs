@@ -2,6 +2,8 @@
 
 use kube::core::{Reason, Rule};
 
+use crate::scalar::DURATION_RULE;
+
 /// `field` of the object that carries the rule never changes, whether it is there or not.
 pub(crate) fn immutable(field: &str) -> Rule {
     Rule::new(unchanged("self", "oldSelf", field))
@@ -35,6 +37,13 @@ pub(crate) fn exactly_one_of(what: &str, fields: &[&str]) -> Rule {
         "{what} needs exactly one of {}: give one and remove the others",
         fields.join(", ")
     ))
+}
+
+/// `condition` on the duration that `expression` gives. Text that is no duration passes here, because the type's own
+/// rule refuses it with a better message than a failed conversion gives.
+pub(crate) fn duration(expression: &str, condition: &str, message: &str) -> Rule {
+    let well_formed = DURATION_RULE.replace("self", expression);
+    Rule::new(format!("!({well_formed}) || {condition}")).message(message)
 }
 
 fn unchanged(new: &str, old: &str, field: &str) -> String {

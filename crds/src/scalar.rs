@@ -18,6 +18,10 @@ pub struct MalformedText {
     pub expected: &'static str,
 }
 
+/// What makes text a span of time, for rules that go on to compare it.
+pub(crate) const DURATION_RULE: &str =
+    "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && self.matches('[1-9]')";
+
 /// Declares a text type. People write the ones with a `rule`, and its message tells them how; the ones with a
 /// `pattern` are written by operators only, where the cheaper native check is enough.
 macro_rules! text {
@@ -147,7 +151,7 @@ text! {
     /// A span of time: `2h`, `90m`, `1h30m`, `45s`.
     DurationText {
         max_length: 16,
-        rule: "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && self.matches('[1-9]')",
+        rule: DURATION_RULE,
         message: r#"must be a span of time greater than zero in hours, minutes and seconds, such as "2h", "90m" or "1h30m""#,
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, ConditionType, names};
+use crate::rule;
 use crate::scalar::{AddressText, AmountText, DurationText, HashText};
 
 /// What the jobs of a namespace may cost, per token and period. A namespace has one, named default; without it
@@ -25,8 +26,18 @@ use crate::scalar::{AddressText, AmountText, DurationText, HashText};
     cel,
     validation = ("self.metadata.name == 'default'", "metadata.name must be default: a namespace has one SpendingLimit, which lists all its tokens"),
     printcolumn(name = "Period", type_ = "string", json_path = ".spec.period", description = "Length of a period"),
-    printcolumn(name = "Limit", type_ = "string", json_path = ".spec.tokens[*].amount", description = "Limits per period, one for each token, in whole tokens"),
-    printcolumn(name = "Spent", type_ = "string", json_path = ".status.tokens[*].spent", description = "Spent in the current period, one for each token, in whole tokens"),
+    printcolumn(
+        name = "Spent",
+        type_ = "string",
+        json_path = ".status.summary",
+        description = "Spent in the current period, of the limit, for each token in whole tokens"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether the limits are applied"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -34,8 +45,9 @@ pub struct SpendingLimitSpec {
     /// Length of a period. Periods follow each other from midnight UTC of 1 January 1970 on, so a day's period
     /// is a calendar day; what is not spent is not carried over.
     #[serde(default = "one_day")]
-    #[x_kube(validation = (
-        "duration(self) >= duration('1m') && duration(self) <= duration('8784h')",
+    #[x_kube(validation = rule::duration(
+        "self",
+        "(duration(self) >= duration('1m') && duration(self) <= duration('8784h'))",
         "must be between 1m and 8784h, such as 24h",
     ))]
     pub period: DurationText,
@@ -76,6 +88,10 @@ pub struct SpendingLimitStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Spent in the current period and the limit of each token, in the order of spec.tokens, as printed: 3.84/20.00.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub summary: Option<String>,
     /// Spending in the current period, by token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -1,7 +1,12 @@
 //! The CEL rules alone, without an API server: quick, and enough to see that a rule means what it says. What else
 //! the API server checks (types, ranges, lengths, unknown fields) is seen in the end-to-end tests, on the same table.
 
+// A test fails by panicking, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod cases;
+
+use std::sync::LazyLock;
 
 use cases::{Base, Case};
 use kube::core::cel::{ValidationError, ValidationErrors, Validator};
@@ -24,26 +29,29 @@ fn defaulted(of: Base, object: &Value) -> Result<Value, serde_json::Error> {
     }
 }
 
-fn schema(of: Base) -> Value {
-    let file = match of {
-        Base::Job => "computejobs.yaml",
-        Base::Offer => "provideroffers.yaml",
-        Base::Limit => "spendinglimits.yaml",
-        Base::Lease => "computeleases.yaml",
-        Base::Intent => "chainintents.yaml",
-    };
+/// The schema of each kind, as the API server is given it; generated once, because that takes longer than the rules.
+static SCHEMAS: LazyLock<Vec<(Base, Value)>> = LazyLock::new(|| {
     let files = generate::files().unwrap();
-    let yaml = &files
-        .iter()
-        .find(|generated| generated.name == file)
-        .unwrap()
-        .yaml;
-    let crd: Value = serde_saphyr::from_str(yaml).unwrap();
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    let schema = |name: &str| {
+        let file = files.iter().find(|file| file.name == name).unwrap();
+        let definition: Value = serde_saphyr::from_str(&file.yaml).unwrap();
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    };
+    vec![
+        (Base::Job, schema("computejobs.yaml")),
+        (Base::Offer, schema("provideroffers.yaml")),
+        (Base::Limit, schema("spendinglimits.yaml")),
+        (Base::Lease, schema("computeleases.yaml")),
+        (Base::Intent, schema("chainintents.yaml")),
+    ]
+});
+
+fn schema(of: Base) -> &'static Value {
+    &SCHEMAS.iter().find(|(base, _)| *base == of).unwrap().1
 }
 
 fn check(of: Base, object: &Value, old: Option<&Value>) -> Result<(), ValidationErrors> {
-    Validator::new().validate(&schema(of), object, old)
+    Validator::new().validate(schema(of), object, old)
 }
 
 /// What becomes of the last step of a case, or nothing where the Rust type cannot even hold the object.
@@ -71,32 +79,32 @@ fn the_objects_that_cases_are_made_from_pass() {
 #[test]
 fn what_is_to_be_taken_passes() {
     for case in cases::taken() {
-        let outcome = outcome(&case).unwrap_or_else(|| panic!("{}: not an object of its kind", case.case));
-        outcome.unwrap_or_else(|errors| panic!("{}: {errors}", case.case));
+        let outcome = outcome(&case).unwrap_or_else(|| panic!("{}: not an object of its kind", case.what));
+        outcome.unwrap_or_else(|errors| panic!("{}: {errors}", case.what));
     }
 }
 
 #[test]
 fn what_a_rule_refuses_is_refused_with_its_message() {
-    let messages: Vec<String> = Base::ALL.iter().flat_map(|of| messages(&schema(*of))).collect();
+    let messages: Vec<String> = Base::ALL.iter().flat_map(|of| messages(schema(*of))).collect();
     let mut checked = 0;
     for case in cases::refused() {
         let says = case
             .says
             .as_deref()
-            .unwrap_or_else(|| panic!("{}: no `says`", case.case));
+            .unwrap_or_else(|| panic!("{}: no `says`", case.what));
         if !messages.iter().any(|message| message.contains(says)) {
             continue;
         }
         checked += 1;
         let Some(outcome) = outcome(&case) else {
-            panic!("{}: not an object of its kind", case.case)
+            panic!("{}: not an object of its kind", case.what)
         };
-        let errors = outcome.expect_err(&case.case);
+        let errors = outcome.expect_err(&case.what);
         let field = case
             .field
             .as_deref()
-            .unwrap_or_else(|| panic!("{}: no `field`", case.case));
+            .unwrap_or_else(|| panic!("{}: no `field`", case.what));
         let named = |error: &ValidationError| {
             error.field_path.trim_start_matches('.') == field || error.message.contains(field)
         };
@@ -105,7 +113,7 @@ fn what_a_rule_refuses_is_refused_with_its_message() {
                 .iter()
                 .any(|error| error.message.contains(says) && named(error)),
             "{}: {errors}",
-            case.case
+            case.what
         );
     }
     assert!(

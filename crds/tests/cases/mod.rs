@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) of: Base,
-    pub(crate) case: String,
+    pub(crate) what: String,
     #[serde(default)]
     pub(crate) set: Map<String, Value>,
     pub(crate) status: Option<Value>,
