@@ -44,7 +44,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// Where `collect` finds things.
 #[derive(Debug, Clone)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// The slice's volume.
     pub volume: PathBuf,
     /// The mounted Secret.
@@ -55,7 +55,7 @@ pub struct Paths {
 
 /// Why `collect` ends before it is told to. The kubelet starts it again, and it goes on from the journal.
 #[derive(Debug, thiserror::Error)]
-pub enum CollectError {
+pub(crate) enum CollectError {
     /// Its own configuration.
     #[error("collect cannot be configured")]
     Config(#[from] ConfigError),
@@ -98,7 +98,7 @@ pub enum CollectError {
 }
 
 /// Collects until SIGTERM.
-pub async fn run(paths: Paths, slice_text: &str) -> Result<(), CollectError> {
+pub(crate) async fn run(paths: Paths, slice_text: &str) -> Result<(), CollectError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CollectError::Signal)?;
     let config = config::slice(slice_text)?;
     let volume = Volume::at(&paths.volume);

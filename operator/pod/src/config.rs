@@ -13,7 +13,7 @@ const GRANT_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why the pod's own configuration cannot be used. It is the operator's fault or ours, never the job's.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The slice's variable is not a slice.
     #[error("{SLICE_VARIABLE} is not a slice's configuration")]
     Slice(#[source] serde_json::Error),
@@ -42,7 +42,7 @@ pub enum ConfigError {
 
 /// The grant, its secrets parsed.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// As the operator wrote it.
     pub grant: LeaseGrant,
     /// For what is stored.
@@ -52,7 +52,7 @@ pub struct Lease {
 }
 
 /// Reads the slice's configuration from its text.
-pub fn slice(text: &str) -> Result<SliceConfig, ConfigError> {
+pub(crate) fn slice(text: &str) -> Result<SliceConfig, ConfigError> {
     let config: SliceConfig = serde_json::from_str(text).map_err(ConfigError::Slice)?;
     if config.units.get() == 0 || config.end_unit().is_none() {
         return Err(ConfigError::Units);
@@ -61,7 +61,7 @@ pub fn slice(text: &str) -> Result<SliceConfig, ConfigError> {
 }
 
 /// Reads the lease's grant from the Secret mounted at `directory`.
-pub fn lease(directory: &Path) -> Result<Lease, ConfigError> {
+pub(crate) fn lease(directory: &Path) -> Result<Lease, ConfigError> {
     let path = directory.join(GRANT_KEY);
     let read = |path: &Path| {
         let length = fs::metadata(path)?.len();

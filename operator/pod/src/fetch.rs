@@ -24,7 +24,7 @@ use inputs::{FetchFailure, Fetcher};
 
 /// Where `fetch` finds things.
 #[derive(Debug, Clone)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// The slice's volume.
     pub volume: PathBuf,
     /// The mounted Secret.
@@ -33,7 +33,7 @@ pub struct Paths {
 
 /// Why `fetch` ends without even an abstention. The kubelet starts it again.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Its own configuration.
     #[error("fetch cannot be configured")]
     Config(#[from] ConfigError),
@@ -62,7 +62,7 @@ impl FetchError {
 }
 
 /// Prepares the volume, or journals why the slice abstains.
-pub async fn run(paths: Paths, slice_text: &str) -> Result<(), FetchError> {
+pub(crate) async fn run(paths: Paths, slice_text: &str) -> Result<(), FetchError> {
     let config = config::slice(slice_text)?;
     let lease = config::lease(&paths.grant)?;
     let volume = Volume::at(&paths.volume);

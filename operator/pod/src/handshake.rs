@@ -15,12 +15,12 @@ use tradewind_gateway_api::template::{EnvVar, Template, UnitLimits};
 use tradewind_result::Outcome;
 
 /// Longest message: a plan holds no more than a template, whose bytes JSON may make six times as long.
-pub const MESSAGE_BYTES_MAX: u32 = 2 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: u32 = 2 << 20;
 
 /// From `step` to `collect`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum FromStep {
+pub(crate) enum FromStep {
     /// The container has started; nothing runs.
     Ready,
     /// The unit has ended, and so has every process that it left.
@@ -30,7 +30,7 @@ pub enum FromStep {
 /// How a unit ended.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Which unit.
     pub unit: u32,
     /// A result, or why there is none.
@@ -42,7 +42,7 @@ pub struct Ended {
 /// A result, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Ending {
+pub(crate) enum Ending {
     /// The program ended by itself.
     Finished(Outcome),
     /// It did not, or what it did cannot count.
@@ -57,7 +57,7 @@ pub enum Ending {
 /// From `collect` to `step`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum ToStep {
+pub(crate) enum ToStep {
     /// What every unit of the slice runs. Comes once, first.
     Plan(Plan),
     /// Run this unit; the last one's output has been taken.
@@ -72,7 +72,7 @@ pub enum ToStep {
 /// What every unit of the slice runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Program and arguments.
     pub command: Vec<String>,
     /// Environment, over the image's own.
@@ -89,7 +89,7 @@ pub struct Plan {
 
 impl Plan {
     /// The template's part that `step` needs; keys and addresses stay behind.
-    pub fn of(template: &Template) -> Self {
+    pub(crate) fn of(template: &Template) -> Self {
         Self {
             command: template.command.clone(),
             env: template.env.clone(),
@@ -119,12 +119,12 @@ fn check_length(header: [u8; 4]) -> io::Result<usize> {
 }
 
 /// `step`'s side: sends one message.
-pub fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+pub(crate) fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(&encode(message)?)
 }
 
 /// `step`'s side: waits for one message.
-pub fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
+pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
     let mut header = [0; 4];
     stream.read_exact(&mut header)?;
     let mut json = vec![0; check_length(header)?];
@@ -133,12 +133,12 @@ pub fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
 }
 
 /// `collect`'s side: sends one message.
-pub async fn send_async(stream: &mut tokio::net::UnixStream, message: &ToStep) -> io::Result<()> {
+pub(crate) async fn send_async(stream: &mut tokio::net::UnixStream, message: &ToStep) -> io::Result<()> {
     stream.write_all(&encode(message)?).await
 }
 
 /// `collect`'s side: waits for one message.
-pub async fn receive_async(stream: &mut tokio::net::UnixStream) -> io::Result<FromStep> {
+pub(crate) async fn receive_async(stream: &mut tokio::net::UnixStream) -> io::Result<FromStep> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await?;
     let mut json = vec![0; check_length(header)?];

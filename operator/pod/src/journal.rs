@@ -22,7 +22,7 @@ const JOURNAL_BYTES_MAX: u64 = 2 << 30;
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Record {
+pub(crate) enum Record {
     /// The unit may have run from here on.
     Started {
         /// Which unit.
@@ -55,7 +55,7 @@ pub enum Record {
 /// What is known of a unit when its output is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Taken {
+pub(crate) struct Taken {
     /// Which unit.
     pub unit: u32,
     /// How its program ended.
@@ -68,7 +68,7 @@ pub struct Taken {
 
 /// How far a unit has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Taken, not yet sealed.
     Taken(Taken),
     /// Sealed, not yet stored.
@@ -79,7 +79,7 @@ pub enum Progress {
 
 /// Everything known of the slice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SliceState {
+pub(crate) struct SliceState {
     /// Units that ended with a result.
     pub units: BTreeMap<u32, Progress>,
     /// Starts of each unit.
@@ -94,7 +94,7 @@ pub struct SliceState {
 
 impl SliceState {
     /// Takes in one fact.
-    pub fn apply(&mut self, record: Record) {
+    pub(crate) fn apply(&mut self, record: Record) {
         match record {
             Record::Started { unit } => {
                 let starts = self.starts.entry(unit).or_default();
@@ -124,13 +124,13 @@ impl SliceState {
     }
 
     /// The first unit without a result, or `None` if all have one.
-    pub fn next_unit(&self, config: &SliceConfig) -> Option<u32> {
+    pub(crate) fn next_unit(&self, config: &SliceConfig) -> Option<u32> {
         let end = config.end_unit()?;
         (config.first_unit.get()..end).find(|unit| !self.units.contains_key(unit))
     }
 
     /// Units with a result that is not yet stored, ascending.
-    pub fn unstored(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn unstored(&self) -> impl Iterator<Item = u32> {
         let pending = self
             .units
             .iter()
@@ -139,7 +139,7 @@ impl SliceState {
     }
 
     /// Stored units, ascending.
-    pub fn stored(&self) -> impl Iterator<Item = &UnitReport> {
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &UnitReport> {
         self.units.values().filter_map(|progress| match progress {
             Progress::Stored(report) => Some(report),
             Progress::Taken(_) | Progress::Sealed(_) => None,
@@ -149,7 +149,7 @@ impl SliceState {
 
 /// The open journal: the one writer of its file.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: File,
     reserve: PathBuf,
     state: SliceState,
@@ -157,7 +157,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal at `path`, or starts one, and reads what is in it.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -189,12 +189,12 @@ impl Journal {
     }
 
     /// Everything known.
-    pub fn state(&self) -> &SliceState {
+    pub(crate) fn state(&self) -> &SliceState {
         &self.state
     }
 
     /// Writes a fact down for good, then takes it in.
-    pub fn append(&mut self, record: Record) -> io::Result<()> {
+    pub(crate) fn append(&mut self, record: Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
         let end = self.file.stream_position()?;

@@ -31,7 +31,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Why `step` ends before `collect` says that it may. The kubelet starts the container again.
 #[derive(Debug, thiserror::Error)]
-pub enum StepError {
+pub(crate) enum StepError {
     /// It would end processes that are not its own.
     #[error("step must be process 1 of its container")]
     NotFirst,
@@ -59,7 +59,7 @@ impl From<rustix::io::Errno> for StepError {
 }
 
 /// Runs units until `collect` says that it is enough.
-pub fn run(socket: &Path) -> Result<(), StepError> {
+pub(crate) fn run(socket: &Path) -> Result<(), StepError> {
     if !processes::is_first() {
         return Err(StepError::NotFirst);
     }

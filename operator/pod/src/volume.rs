@@ -15,84 +15,84 @@ use tradewind_gateway_api::slice::{
 
 /// The slice's volume, as `fetch` and `collect` see it.
 #[derive(Debug, Clone)]
-pub struct Volume {
+pub(crate) struct Volume {
     root: PathBuf,
 }
 
 impl Volume {
     /// The volume mounted at `root`.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
     /// Where `run` writes a unit's result.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.root.join(OUTPUT_SUBPATH)
     }
 
     /// Where inputs are laid out.
-    pub fn inputs(&self) -> PathBuf {
+    pub(crate) fn inputs(&self) -> PathBuf {
         self.root.join(INPUTS_SUBPATH)
     }
 
     /// The program for `run`.
-    pub fn step_program(&self) -> PathBuf {
+    pub(crate) fn step_program(&self) -> PathBuf {
         let name = Path::new(STEP_PROGRAM).file_name().unwrap_or_default();
         self.root.join(BIN_SUBPATH).join(name)
     }
 
     /// Where `step` finds `collect`.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.root.join(CONTROL_SUBPATH).join(CONTROL_SOCKET)
     }
 
     /// The opened template.
-    pub fn template(&self) -> PathBuf {
+    pub(crate) fn template(&self) -> PathBuf {
         self.private().join("template.json")
     }
 
     /// Says that inputs are complete.
-    pub fn fetched_mark(&self) -> PathBuf {
+    pub(crate) fn fetched_mark(&self) -> PathBuf {
         self.private().join("fetched")
     }
 
     /// Downloads on their way.
-    pub fn downloads(&self) -> PathBuf {
+    pub(crate) fn downloads(&self) -> PathBuf {
         self.private().join("downloads")
     }
 
     /// What was done.
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.private().join("journal")
     }
 
     /// A unit's output after `run` lost sight of it.
-    pub fn taken(&self, unit: u32) -> PathBuf {
+    pub(crate) fn taken(&self, unit: u32) -> PathBuf {
         self.private().join("taken").join(unit.to_string())
     }
 
     /// A unit's output while it is being taken.
-    pub fn taking(&self, unit: u32) -> PathBuf {
+    pub(crate) fn taking(&self, unit: u32) -> PathBuf {
         self.private().join("taken").join(format!("{unit}.partial"))
     }
 
     /// A unit's sealed output on its way to storage.
-    pub fn sealed(&self, unit: u32) -> PathBuf {
+    pub(crate) fn sealed(&self, unit: u32) -> PathBuf {
         self.private().join("sealed").join(format!("{unit}.age"))
     }
 
     /// The sealed report on its way to storage.
-    pub fn sealed_report(&self) -> PathBuf {
+    pub(crate) fn sealed_report(&self) -> PathBuf {
         self.private().join("sealed").join("report.age")
     }
 
     /// The private part's root.
-    pub fn private(&self) -> PathBuf {
+    pub(crate) fn private(&self) -> PathBuf {
         self.root.join("private")
     }
 
     /// Makes all directories that are not there; `writables` is how many paths the template names.
-    pub fn make_directories(&self, writables: usize) -> io::Result<()> {
+    pub(crate) fn make_directories(&self, writables: usize) -> io::Result<()> {
         let shared = [
             CONTROL_SUBPATH,
             INPUTS_SUBPATH,
