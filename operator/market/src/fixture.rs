@@ -74,7 +74,6 @@ pub(crate) fn terms() -> Terms {
 }
 
 /// An offer of ten slots at 7 base units a slot-second that fits [`terms`].
-#[expect(dead_code)]
 pub(crate) fn offer(provider: u8) -> Offer {
     Offer {
         provider: address(provider),

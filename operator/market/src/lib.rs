@@ -9,7 +9,8 @@
 //! [`class`], [`offer`], [`terms`], [`geometry`], [`money`] say what is bought and what it costs;
 //! [`eip712`], [`derivation`], [`message`], [`document`] are what is hashed and signed;
 //! [`event`] is what the chain says, [`state`] what an event makes of a job, group, seat or offer, and
-//! [`index`] the sum of all events.
+//! [`index`] the sum of all events;
+//! [`matching`] chooses offers.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 // An oracle in a test computes plainly, and its overflow fails the test.
@@ -27,6 +28,7 @@ pub mod geometry;
 pub mod ids;
 pub mod index;
 pub mod intervals;
+pub mod matching;
 pub mod message;
 pub mod money;
 pub mod offer;
