@@ -36,12 +36,18 @@ pub(crate) use generated::token;
 
 /// A log in the form that the generated events decode.
 pub(crate) fn to_ethers_log(log: &RawLog) -> EthersLog {
-    EthersLog { topics: log.topics.iter().copied().map(to_h256).collect(), data: log.data.clone() }
+    EthersLog {
+        topics: log.topics.iter().copied().map(to_h256).collect(),
+        data: log.data.clone(),
+    }
 }
 
 /// Several calls of one contract as one, each failing alone.
 pub(crate) fn share(calls: &[Call]) -> Vec<u8> {
-    BatchCall { calls: calls.iter().map(|call| call.data.clone().into()).collect() }.encode()
+    BatchCall {
+        calls: calls.iter().map(|call| call.data.clone().into()).collect(),
+    }
+    .encode()
 }
 
 /// The step of a shared transaction that failed, and the start of its reason, if that is what the log says.

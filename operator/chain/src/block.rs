@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tradewind_market::index::BlockRef;
 use tradewind_market::{Address, BlockNumber, Hash32, UnixSeconds};
 
 use crate::Wei;
@@ -14,6 +15,12 @@ pub struct BlockId {
     pub number: BlockNumber,
     /// Its hash.
     pub hash: Hash32,
+}
+
+impl From<BlockId> for BlockRef {
+    fn from(BlockId { number, hash }: BlockId) -> Self {
+        Self { number, hash }
+    }
 }
 
 impl fmt::Display for BlockId {

@@ -3,11 +3,13 @@
 //! Everything here sends and waits, one transaction at a time, and forgets. What must happen once whatever happens goes
 //! through the [`crate::sender`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ethers::abi::{Token, encode};
 use ethers::types::U256;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tradewind_market::{Address, BlockNumber, Hash32};
 
@@ -93,33 +95,75 @@ impl DeployError {
     }
 }
 
-/// Deploys the market's parts and the market itself from `artifacts`, forge's output folder.
+/// Deploys the market as `deployment.json` in `contracts` says, from the artifacts that it names.
 pub async fn deploy_market(
     node: &Node,
     signer: &dyn Signer,
-    artifacts: &Path,
+    contracts: &Path,
     parameters: &Parameters,
 ) -> Result<Deployment, DeployError> {
-    let mut arguments = vec![Token::Tuple(vec![
-        Token::Uint(U256::from(parameters.fee_bps.get())),
-        Token::Uint(U256::from(parameters.unbond_delay.get())),
-    ])];
-    for part in ["Jobs", "Rounds", "Settlement"] {
-        let (part, _) = deploy(node, signer, read_bytecode(artifacts, part)?).await?;
-        arguments.push(Token::Address(to_h160(part)));
+    let path = contracts.join("deployment.json");
+    let refuse = |reason: String| DeployError::Artifact {
+        path: path.clone(),
+        reason,
+    };
+    let recipe: Recipe = read_json(&path)?;
+    let mut made: BTreeMap<String, (Address, BlockNumber)> = BTreeMap::new();
+    for step in &recipe.contracts {
+        let mut arguments = Vec::new();
+        for argument in &step.arguments {
+            arguments.push(match (argument.kind.as_str(), argument.value.as_deref()) {
+                (PARAMETERS_TYPE, None) => parameters_token(parameters),
+                ("address", Some(reference)) => {
+                    let earlier = reference.strip_prefix('$').and_then(|name| made.get(name));
+                    let (address, _) =
+                        earlier.ok_or_else(|| refuse(format!("{reference} names no earlier contract")))?;
+                    Token::Address(to_h160(*address))
+                }
+                (kind, _) => {
+                    return Err(refuse(format!(
+                        "{}: no argument of type {kind} is known",
+                        step.name
+                    )));
+                }
+            });
+        }
+        let code = [
+            read_bytecode(&contracts.join(&step.artifact))?,
+            encode(&arguments),
+        ]
+        .concat();
+        made.insert(step.name.clone(), deploy(node, signer, code).await?);
     }
-    let code = [read_bytecode(artifacts, "Market")?, encode(&arguments)].concat();
-    let (market, start) = deploy(node, signer, code).await?;
-    Ok(Deployment { chain_id: node.chain_id(), market, start })
+    let (market, start) = *made
+        .get("market")
+        .ok_or_else(|| refuse("it makes no market".to_owned()))?;
+    Ok(Deployment {
+        chain_id: node.chain_id(),
+        market,
+        start,
+    })
 }
 
-/// Deploys the token that anyone may mint.
+fn parameters_token(parameters: &Parameters) -> Token {
+    let Parameters {
+        fee_bps,
+        unbond_delay,
+    } = parameters;
+    Token::Tuple(vec![
+        Token::Uint(U256::from(fee_bps.get())),
+        Token::Uint(U256::from(unbond_delay.get())),
+    ])
+}
+
+/// Deploys the token that anyone may mint, from the build in `contracts`.
 pub async fn deploy_lab_token(
     node: &Node,
     signer: &dyn Signer,
-    artifacts: &Path,
+    contracts: &Path,
 ) -> Result<Address, DeployError> {
-    let (token, _) = deploy(node, signer, read_bytecode(artifacts, "LabToken")?).await?;
+    let artifact = contracts.join("out").join("LabToken.sol").join("LabToken.json");
+    let (token, _) = deploy(node, signer, read_bytecode(&artifact)?).await?;
     Ok(token)
 }
 
@@ -127,27 +171,61 @@ pub async fn deploy_lab_token(
 pub async fn send(node: &Node, signer: &dyn Signer, call: &Call) -> Result<Receipt, DeployError> {
     let gas = node.estimate_gas(signer.address(), call).await?;
     let gas_limit = gas + gas / GAS_MARGIN_DENOMINATOR;
-    let payload = Payload { to: Some(call.to), data: call.data.clone(), gas_limit };
+    let payload = Payload {
+        to: Some(call.to),
+        data: call.data.clone(),
+        gas_limit,
+    };
     send_payload(node, signer, payload).await
 }
 
-async fn deploy(node: &Node, signer: &dyn Signer, code: Vec<u8>) -> Result<(Address, BlockNumber), DeployError> {
+async fn deploy(
+    node: &Node,
+    signer: &dyn Signer,
+    code: Vec<u8>,
+) -> Result<(Address, BlockNumber), DeployError> {
     let gas = node.estimate_creation_gas(signer.address(), &code).await?;
     let gas_limit = gas + gas / GAS_MARGIN_DENOMINATOR;
-    let receipt = send_payload(node, signer, Payload { to: None, data: code, gas_limit }).await?;
+    let receipt = send_payload(
+        node,
+        signer,
+        Payload {
+            to: None,
+            data: code,
+            gas_limit,
+        },
+    )
+    .await?;
     let created = receipt.created.ok_or_else(|| {
-        NodeError::inconsistent("eth_getTransactionReceipt", "a contract was made, and no address given")
+        NodeError::inconsistent(
+            "eth_getTransactionReceipt",
+            "a contract was made, and no address given",
+        )
     })?;
     Ok((created, receipt.block.number))
 }
 
 async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Result<Receipt, DeployError> {
     let history = node.fee_history(1, 50).await?;
-    let twice = history.next_base_fee.checked_mul(2).and_then(|fee| fee.checked_add(PRIORITY_FEE));
-    let max_fee = twice.ok_or_else(|| NodeError::inconsistent("eth_feeHistory", "the base fee is out of range"))?;
+    let twice = history
+        .next_base_fee
+        .checked_mul(2)
+        .and_then(|fee| fee.checked_add(PRIORITY_FEE));
+    let max_fee =
+        twice.ok_or_else(|| NodeError::inconsistent("eth_feeHistory", "the base fee is out of range"))?;
     let nonce = node.nonce(signer.address(), BlockTag::Pending).await?;
-    let fees = Fees { max_fee, priority_fee: PRIORITY_FEE };
-    let signed = Transaction { chain_id: node.chain_id(), nonce, payload, fees }.sign(signer).await?;
+    let fees = Fees {
+        max_fee,
+        priority_fee: PRIORITY_FEE,
+    };
+    let signed = Transaction {
+        chain_id: node.chain_id(),
+        nonce,
+        payload,
+        fees,
+    }
+    .sign(signer)
+    .await?;
     node.broadcast(&signed.raw).await.map_err(NodeError::from)?;
     let receipt = async {
         loop {
@@ -160,7 +238,34 @@ async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Res
     let receipt = tokio::time::timeout(PATIENCE, receipt)
         .await
         .map_err(|_| DeployError::NotIncluded { tx: signed.tx })??;
-    if receipt.succeeded { Ok(receipt) } else { Err(DeployError::Reverted { tx: signed.tx }) }
+    if receipt.succeeded {
+        Ok(receipt)
+    } else {
+        Err(DeployError::Reverted { tx: signed.tx })
+    }
+}
+
+/// The constructor's tuple of [`Parameters`].
+const PARAMETERS_TYPE: &str = "(uint16,uint32)";
+
+/// `deployment.json`: what is made, in order.
+#[derive(Deserialize)]
+struct Recipe {
+    contracts: Vec<RecipeStep>,
+}
+
+#[derive(Deserialize)]
+struct RecipeStep {
+    name: String,
+    artifact: PathBuf,
+    arguments: Vec<RecipeArgument>,
+}
+
+#[derive(Deserialize)]
+struct RecipeArgument {
+    #[serde(rename = "type")]
+    kind: String,
+    value: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -173,13 +278,22 @@ struct Bytecode {
     object: String,
 }
 
-fn read_bytecode(artifacts: &Path, contract: &str) -> Result<Vec<u8>, DeployError> {
-    let path = artifacts.join(format!("{contract}.sol")).join(format!("{contract}.json"));
-    let read = || -> Result<Vec<u8>, String> {
-        let text = std::fs::read(&path).map_err(|error| error.to_string())?;
-        let artifact: Artifact = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-        let digits = artifact.bytecode.object.strip_prefix("0x").unwrap_or(&artifact.bytecode.object).to_owned();
-        hex::decode(digits).map_err(|error| format!("bytecode is not hex, or not linked: {error}"))
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, DeployError> {
+    let read = || -> Result<T, String> {
+        let text = std::fs::read(path).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
     };
-    read().map_err(|reason| DeployError::Artifact { path: path.clone(), reason })
+    read().map_err(|reason| DeployError::Artifact {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn read_bytecode(path: &Path) -> Result<Vec<u8>, DeployError> {
+    let artifact: Artifact = read_json(path)?;
+    let digits = artifact.bytecode.object.trim_start_matches("0x");
+    hex::decode(digits).map_err(|error| DeployError::Artifact {
+        path: path.to_owned(),
+        reason: format!("the bytecode is not hex, or not linked: {error}"),
+    })
 }

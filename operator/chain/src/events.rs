@@ -5,18 +5,16 @@ use ethers::contract::{EthEvent as _, EthLogDecode as _};
 use ethers::types::H256;
 use tradewind_market::eip712::StructHash as _;
 use tradewind_market::event::{
-    EntryRefusal, FillRefusal, GroupStatus, JobEvent, LedgerEvent, MarketEvent, Notice, PackedSeatStates, SeatKind,
-    SeatStatus, StoredAt, UnknownNumber,
+    EntryRefusal, FillRefusal, GroupStatus, JobEvent, LedgerEvent, MarketEvent, Notice, PackedSeatStates,
+    SeatKind, SeatStatus, StoredAt, UnknownNumber,
 };
 use tradewind_market::message::AbstainReason;
-use tradewind_market::{
-    Address, Bps, GroupIndex, Hash32, JobId, Nonce, SeatIndex, TokenAmount, UnixSeconds,
-};
+use tradewind_market::{Address, Bps, GroupIndex, Hash32, JobId, Nonce, SeatIndex, TokenAmount, UnixSeconds};
 
 use crate::RawLog;
+use crate::abi::{self, MarketEvents};
 use crate::convert::{to_address, to_h256, to_u64};
 use crate::follower::{ChainEvent, DecodeError};
-use crate::abi::{self, MarketEvents};
 use crate::struct_abi::read_terms;
 
 /// What `FillSkipped` says of a request as a whole.
@@ -27,9 +25,14 @@ impl ChainEvent for MarketEvent {
         let Some(event) = log.topics.first().and_then(|topic| name_of(to_h256(*topic))) else {
             return Ok(None);
         };
-        let malformed = |reason: String| DecodeError { event, tx: log.tx, log_index: log.log_index, reason };
-        let decoded =
-            MarketEvents::decode_log(&abi::to_ethers_log(log)).map_err(|error| malformed(error.to_string()))?;
+        let malformed = |reason: String| DecodeError {
+            event,
+            tx: log.tx,
+            log_index: log.log_index,
+            reason,
+        };
+        let decoded = MarketEvents::decode_log(&abi::to_ethers_log(log))
+            .map_err(|error| malformed(error.to_string()))?;
         convert(decoded).map(Some).map_err(malformed)
     }
 
@@ -110,7 +113,11 @@ fn convert(event: MarketEvents) -> Result<MarketEvent, String> {
 }
 
 fn job(job: [u8; 32], sequence: u32, event: JobEvent) -> MarketEvent {
-    MarketEvent::Job { job: JobId::from_bytes(job), sequence, event }
+    MarketEvent::Job {
+        job: JobId::from_bytes(job),
+        sequence,
+        event,
+    }
 }
 
 fn hash(bytes: [u8; 32]) -> Hash32 {
@@ -203,11 +210,15 @@ fn notice(event: MarketEvents) -> Result<Notice, String> {
 fn of_job(event: MarketEvents) -> Result<MarketEvent, String> {
     Ok(match event {
         MarketEvents::JobOpenedFilter(event) => {
-            let terms = abi::Terms::decode(&event.terms).map_err(|error| error.to_string())?;
+            // `abi.encode` of one struct: a list of one argument.
+            let (terms,) = <(abi::Terms,)>::decode(&event.terms).map_err(|error| error.to_string())?;
             let terms = Box::new(read_terms(&terms)?);
             let terms_hash = hash(event.terms_hash);
             if terms.struct_hash() != terms_hash {
-                return Err(format!("the terms hash to {}, not {terms_hash}", terms.struct_hash()));
+                return Err(format!(
+                    "the terms hash to {}, not {terms_hash}",
+                    terms.struct_hash()
+                ));
             }
             let opened = JobEvent::Opened {
                 buyer: to_address(event.buyer),
@@ -252,12 +263,18 @@ fn of_job(event: MarketEvents) -> Result<MarketEvent, String> {
             job(event.job_id, event.seq, sealed)
         }
         MarketEvents::JobCancelNoticedFilter(event) => {
-            let noticed = JobEvent::CancelNoticed { grace_until: UnixSeconds::new(event.grace_until) };
+            let noticed = JobEvent::CancelNoticed {
+                grace_until: UnixSeconds::new(event.grace_until),
+            };
             job(event.job_id, event.seq, noticed)
         }
-        MarketEvents::JobEndedFilter(event) => {
-            job(event.job_id, event.seq, JobEvent::Ended { refunded: amount(event.refunded) })
-        }
+        MarketEvents::JobEndedFilter(event) => job(
+            event.job_id,
+            event.seq,
+            JobEvent::Ended {
+                refunded: amount(event.refunded),
+            },
+        ),
         other => return Err(out_of_place(&other)),
     })
 }
@@ -301,8 +318,12 @@ fn of_round(event: MarketEvents) -> Result<MarketEvent, String> {
                 seat: SeatIndex::new(event.seat),
                 root_a: hash(event.root_a),
                 hash_b: hash(event.hash_b),
-                stored: (!gateway.is_zero())
-                    .then_some(stored_at(gateway, event.stored_root, event.size, event.until)),
+                stored: (!gateway.is_zero()).then_some(stored_at(
+                    gateway,
+                    event.stored_root,
+                    event.size,
+                    event.until,
+                )),
             };
             job(event.job_id, event.seq, revealed)
         }
@@ -312,7 +333,12 @@ fn of_round(event: MarketEvents) -> Result<MarketEvent, String> {
                 group: GroupIndex::new(event.group),
                 round: event.round,
                 seat: SeatIndex::new(event.seat),
-                stored: stored_at(to_address(event.gateway), event.stored_root, event.size, event.until),
+                stored: stored_at(
+                    to_address(event.gateway),
+                    event.stored_root,
+                    event.size,
+                    event.until,
+                ),
             };
             job(event.job_id, event.seq, attached)
         }
@@ -321,7 +347,12 @@ fn of_round(event: MarketEvents) -> Result<MarketEvent, String> {
 }
 
 fn stored_at(gateway: Address, stored_root: [u8; 32], size: u64, until: u64) -> StoredAt {
-    StoredAt { gateway, stored_root: hash(stored_root), size, until: UnixSeconds::new(until) }
+    StoredAt {
+        gateway,
+        stored_root: hash(stored_root),
+        size,
+        until: UnixSeconds::new(until),
+    }
 }
 
 fn of_settlement(event: MarketEvents) -> Result<MarketEvent, String> {

@@ -86,7 +86,13 @@ pub struct FollowerConfig {
 impl FollowerConfig {
     /// Contracts deployed at `start`, finality by the chain's tag, 10,000 blocks a range, 256 blocks a step.
     pub fn new(contracts: Vec<Address>, start: BlockNumber) -> Self {
-        Self { contracts, start, finality: Finality::Tag, range_blocks_max: 10_000, blocks_per_step_max: 256 }
+        Self {
+            contracts,
+            start,
+            finality: Finality::Tag,
+            range_blocks_max: 10_000,
+            blocks_per_step_max: 256,
+        }
     }
 }
 
@@ -136,7 +142,13 @@ impl<E: ChainEvent> Follower<E> {
 
     fn with_history(node: Node, config: FollowerConfig, history: History<E>) -> Self {
         let range_blocks = config.range_blocks_max.max(1);
-        Self { node, config, history, range_blocks, rescanned_for: None }
+        Self {
+            node,
+            config,
+            history,
+            range_blocks,
+            rescanned_for: None,
+        }
     }
 
     /// Where a later follower can go on; `None` until something is final.
@@ -157,7 +169,12 @@ impl<E: ChainEvent> Follower<E> {
         }
         let caught_up = !behind && self.follow_tail(updates).await?;
         let node_lags = self.history.tip().is_some_and(|tip| tip.number > head.id.number);
-        Ok(Progress { head, finalized: self.history.finalized(), caught_up, node_lags })
+        Ok(Progress {
+            head,
+            finalized: self.history.finalized(),
+            caught_up,
+            node_lags,
+        })
     }
 
     /// Brings what was followed up to `newest`, the node's final block; `false` while more final blocks are to come.
@@ -172,7 +189,11 @@ impl<E: ChainEvent> Follower<E> {
                 return Ok(true);
             }
             if newest.number == known.number {
-                return if newest.hash == known.hash { Ok(true) } else { Err(violated(known, newest)) };
+                return if newest.hash == known.hash {
+                    Ok(true)
+                } else {
+                    Err(violated(known, newest))
+                };
             }
             self.check_final(known).await?;
         }
@@ -191,7 +212,11 @@ impl<E: ChainEvent> Follower<E> {
         match self.node.header(BlockTag::Number(known.number)).await? {
             Some(header) if header.id == known => Ok(()),
             Some(header) => Err(violated(known, header.id)),
-            None => Err(NodeError::inconsistent("eth_getBlockByNumber", format!("no block {known}, which was final")).into()),
+            None => Err(NodeError::inconsistent(
+                "eth_getBlockByNumber",
+                format!("no block {known}, which was final"),
+            )
+            .into()),
         }
     }
 
@@ -226,18 +251,29 @@ impl<E: ChainEvent> Follower<E> {
 
     async fn parent_of(&self, block: BlockId) -> Result<BlockId, FollowerError> {
         match self.node.header(BlockTag::Hash(block.hash)).await? {
-            Some(Header { parent, .. }) => {
-                Ok(BlockId { number: BlockNumber::new(block.number.get().saturating_sub(1)), hash: parent })
+            Some(Header { parent, .. }) => Ok(BlockId {
+                number: BlockNumber::new(block.number.get().saturating_sub(1)),
+                hash: parent,
+            }),
+            None => {
+                Err(NodeError::inconsistent("eth_getBlockByHash", format!("no final block {block}")).into())
             }
-            None => Err(NodeError::inconsistent("eth_getBlockByHash", format!("no final block {block}")).into()),
         }
     }
 
     /// Takes `block` and everything above it off the tail.
     fn unwind_from(&mut self, block: BlockId, updates: &mut Vec<Update<E>>) {
-        while self.history.tail().next_back().is_some_and(|tip| tip.number >= block.number) {
+        while self
+            .history
+            .tail()
+            .next_back()
+            .is_some_and(|tip| tip.number >= block.number)
+        {
             if let Some(applied) = self.history.unwind() {
-                updates.push(Update::Unwound { block: applied.block, events: applied.events });
+                updates.push(Update::Unwound {
+                    block: applied.block,
+                    events: applied.events,
+                });
             }
         }
     }
@@ -247,7 +283,10 @@ impl<E: ChainEvent> Follower<E> {
         let from = self.history.next_number();
         let mut refetched = 0;
         loop {
-            let last = from.get().saturating_add(self.range_blocks.saturating_sub(1)).min(newest.number.get());
+            let last = from
+                .get()
+                .saturating_add(self.range_blocks.saturating_sub(1))
+                .min(newest.number.get());
             let upto = BlockNumber::new(last);
             let logs = match self.node.logs_in_range(from, upto, &self.config.contracts).await {
                 Ok(logs) => logs,
@@ -268,7 +307,11 @@ impl<E: ChainEvent> Follower<E> {
                 }
                 Err(gap) => return Err(gap_error(gap, upto)),
             }
-            updates.extend(blocks.into_iter().map(|(block, events)| Update::Applied { block, events }));
+            updates.extend(
+                blocks
+                    .into_iter()
+                    .map(|(block, events)| Update::Applied { block, events }),
+            );
             updates.push(Update::Finalized { block: upto });
             let grown = self.range_blocks.saturating_add(self.range_blocks.div_ceil(2));
             self.range_blocks = grown.min(self.config.range_blocks_max.max(1));
@@ -283,7 +326,11 @@ impl<E: ChainEvent> Follower<E> {
         }
         match self.node.header(BlockTag::Number(number)).await? {
             Some(header) => Ok(header.id),
-            None => Err(NodeError::inconsistent("eth_getBlockByNumber", format!("no block {number} below the finalized")).into()),
+            None => Err(NodeError::inconsistent(
+                "eth_getBlockByNumber",
+                format!("no block {number} below the finalized"),
+            )
+            .into()),
         }
     }
 
@@ -335,15 +382,25 @@ impl<E: ChainEvent> Follower<E> {
         {
             return error;
         }
-        let reason = format!("block {} has parent {}, which the node does not show", orphan.id, orphan.parent);
+        let reason = format!(
+            "block {} has parent {}, which the node does not show",
+            orphan.id, orphan.parent
+        );
         NodeError::inconsistent("eth_getBlockByNumber", reason).into()
     }
 
-    async fn follow_block(&mut self, block: BlockId, updates: &mut Vec<Update<E>>) -> Result<(), FollowerError> {
+    async fn follow_block(
+        &mut self,
+        block: BlockId,
+        updates: &mut Vec<Update<E>>,
+    ) -> Result<(), FollowerError> {
         let mut gap = None;
         for _ in 0..=REFETCHES {
             let logs = self.node.logs_in_block(block, &self.config.contracts).await?;
-            let events = logs.iter().filter_map(|log| logged(log).transpose()).collect::<Result<Vec<_>, _>>()?;
+            let events = logs
+                .iter()
+                .filter_map(|log| logged(log).transpose())
+                .collect::<Result<Vec<_>, _>>()?;
             match self.history.apply(block, events.clone()) {
                 Ok(()) => {
                     updates.push(Update::Applied { block, events });
@@ -374,12 +431,22 @@ fn violated(known: BlockId, found: BlockId) -> FollowerError {
 
 fn gap_error(gap: SequenceBreak, block: BlockId) -> FollowerError {
     let SequenceBreak { job, expected, found } = gap;
-    FollowerError::Gap { job, expected, found, block }
+    FollowerError::Gap {
+        job,
+        expected,
+        found,
+        block,
+    }
 }
 
 fn logged<E: ChainEvent>(log: &RawLog) -> Result<Option<Logged<E>>, DecodeError> {
     let event = E::decode(log)?;
-    Ok(event.map(|event| Logged { event, contract: log.contract, tx: log.tx, log_index: log.log_index }))
+    Ok(event.map(|event| Logged {
+        event,
+        contract: log.contract,
+        tx: log.tx,
+        log_index: log.log_index,
+    }))
 }
 
 type BlockEvents<E> = Vec<(BlockId, Vec<Logged<E>>)>;

@@ -8,6 +8,8 @@ pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S:
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let digits = text.strip_prefix("0x").ok_or_else(|| de::Error::custom("expected 0x and hex digits"))?;
+    let digits = text
+        .strip_prefix("0x")
+        .ok_or_else(|| de::Error::custom("expected 0x and hex digits"))?;
     hex::decode(digits).map_err(de::Error::custom)
 }

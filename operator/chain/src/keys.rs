@@ -27,7 +27,14 @@ pub struct Preimage(Vec<u8>);
 impl Preimage {
     /// EIP-712: a struct in a domain.
     pub fn typed_data(domain_separator: Hash32, struct_hash: Hash32) -> Self {
-        Self([&[0x19, 0x01], domain_separator.as_bytes().as_slice(), struct_hash.as_bytes()].concat())
+        Self(
+            [
+                &[0x19, 0x01],
+                domain_separator.as_bytes().as_slice(),
+                struct_hash.as_bytes(),
+            ]
+            .concat(),
+        )
     }
 
     /// EIP-712: a struct of the protocol, for one market.
@@ -212,17 +219,21 @@ pub struct LocalSigner {
 
 impl fmt::Debug for LocalSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalSigner").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("LocalSigner")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 impl LocalSigner {
     /// From a file that holds the key as hex, as a mounted Secret does.
     pub fn from_secret_file(path: &Path) -> Result<Self, SignerError> {
-        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| SignerError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|error| SignerError::Unreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -232,7 +243,9 @@ impl LocalSigner {
     }
 
     fn parse(text: &str, origin: &str) -> Result<Self, SignerError> {
-        let not_a_key = || SignerError::NotAKey { origin: origin.to_owned() };
+        let not_a_key = || SignerError::NotAKey {
+            origin: origin.to_owned(),
+        };
         let digits = text.trim();
         let digits = digits.strip_prefix("0x").unwrap_or(digits);
         let mut bytes = Zeroizing::new([0; 32]);
@@ -251,10 +264,12 @@ impl Signer for LocalSigner {
 
     async fn sign(&self, preimage: &Preimage) -> Result<Signature, SignerError> {
         let digest = preimage.digest();
-        let (signature, recovery) = self
-            .key
-            .sign_prehash_recoverable(digest.as_bytes())
-            .map_err(|error| SignerError::Refused { reason: error.to_string() })?;
+        let (signature, recovery) =
+            self.key
+                .sign_prehash_recoverable(digest.as_bytes())
+                .map_err(|error| SignerError::Refused {
+                    reason: error.to_string(),
+                })?;
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&signature.to_bytes());
         bytes[64] = 27 + recovery.to_byte();
@@ -272,7 +287,10 @@ mod tests {
     #[tokio::test]
     async fn a_signature_recovers_to_its_signer_and_to_nobody_else() {
         let signer = LocalSigner::from_hex(KEY).unwrap();
-        assert_eq!(signer.address().checksummed(), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        assert_eq!(
+            signer.address().checksummed(),
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+        );
         let preimage = Preimage::typed_data(keccak256(&[b"domain"]), keccak256(&[b"struct"]));
         let signature = signer.sign(&preimage).await.unwrap();
         assert_eq!(recover(preimage.digest(), &signature), Ok(signer.address()));
@@ -285,7 +303,10 @@ mod tests {
     fn a_personal_message_is_hashed_as_wallets_do() {
         // "hello world" under EIP-191, as in the examples of common wallets.
         let digest = Preimage::personal_message(b"hello world").digest();
-        assert_eq!(digest.to_string(), "0xd9eba16ed0ecae432b71fe008c98cc872bb4cc214d3220a36f365326cf807d68");
+        assert_eq!(
+            digest.to_string(),
+            "0xd9eba16ed0ecae432b71fe008c98cc872bb4cc214d3220a36f365326cf807d68"
+        );
     }
 
     #[tokio::test]
@@ -296,7 +317,10 @@ mod tests {
         let check = |change: fn(&mut [u8; 65]), expected: SignatureError| {
             let mut bytes = *good.as_bytes();
             change(&mut bytes);
-            assert_eq!(recover(preimage.digest(), &Signature::from_bytes(bytes)), Err(expected));
+            assert_eq!(
+                recover(preimage.digest(), &Signature::from_bytes(bytes)),
+                Err(expected)
+            );
         };
         check(|bytes| bytes[64] = 0, SignatureError::RecoveryByte(0));
         check(|bytes| bytes[64] = 29, SignatureError::RecoveryByte(29));
@@ -312,7 +336,10 @@ mod tests {
             twin[32 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
         }
         twin[64] ^= 27 ^ 28;
-        assert_eq!(recover(preimage.digest(), &Signature::from_bytes(twin)), Err(SignatureError::HighS));
+        assert_eq!(
+            recover(preimage.digest(), &Signature::from_bytes(twin)),
+            Err(SignatureError::HighS)
+        );
         assert_eq!("0x12".parse::<Signature>(), Err(SignatureError::Form));
     }
 
@@ -332,6 +359,11 @@ mod tests {
             assert_eq!(error.label(), "NotAKey", "{text}");
             assert!(text.is_empty() || !error.to_string().contains(text));
         }
-        assert_eq!(LocalSigner::from_secret_file(&folder.path().join("none")).unwrap_err().label(), "Unreadable");
+        assert_eq!(
+            LocalSigner::from_secret_file(&folder.path().join("none"))
+                .unwrap_err()
+                .label(),
+            "Unreadable"
+        );
     }
 }

@@ -29,8 +29,8 @@ pub mod read;
 pub mod sender;
 pub mod transport;
 
-pub use quantity::{AccountNonce, UnixMillis, Wei};
 pub use block::{BlockId, BlockTag, Call, Finality, Header, RawLog, Receipt};
 pub use disposition::Disposition;
 pub use keys::{LocalSigner, Preimage, Signature, Signer, recover};
 pub use node::Node;
+pub use quantity::{AccountNonce, UnixMillis, Wei};

@@ -68,7 +68,10 @@ impl NodeError {
     }
 
     pub(crate) fn inconsistent(method: &'static str, reason: impl Into<String>) -> Self {
-        Self::Inconsistent { method, reason: reason.into() }
+        Self::Inconsistent {
+            method,
+            reason: reason.into(),
+        }
     }
 
     /// A reverted call as such, anything else as it is.
@@ -102,9 +105,15 @@ impl Node {
         let found: wire::Number = ask(transport.as_ref(), "eth_chainId", json!([])).await?;
         let found = found.to_u64("eth_chainId")?;
         if found != expected_chain_id {
-            return Err(NodeError::WrongChain { expected: expected_chain_id, found });
+            return Err(NodeError::WrongChain {
+                expected: expected_chain_id,
+                found,
+            });
         }
-        Ok(Self { transport, chain_id: expected_chain_id })
+        Ok(Self {
+            transport,
+            chain_id: expected_chain_id,
+        })
     }
 
     /// The same chain seen through `transport`, without asking: for tests and tools that checked before.
@@ -140,7 +149,10 @@ impl Node {
             BlockTag::Latest | BlockTag::Pending | BlockTag::Finalized => false,
         };
         if about_another {
-            return Err(NodeError::inconsistent(BY_NUMBER, format!("asked for {tag:?}, got {}", header.id)));
+            return Err(NodeError::inconsistent(
+                BY_NUMBER,
+                format!("asked for {tag:?}, got {}", header.id),
+            ));
         }
         Ok(Some(header))
     }
@@ -162,7 +174,11 @@ impl Node {
     }
 
     /// The logs of `contracts` in one particular block.
-    pub async fn logs_in_block(&self, block: BlockId, contracts: &[Address]) -> Result<Vec<RawLog>, NodeError> {
+    pub async fn logs_in_block(
+        &self,
+        block: BlockId,
+        contracts: &[Address],
+    ) -> Result<Vec<RawLog>, NodeError> {
         let filter = json!([{"blockHash": block.hash, "address": contracts}]);
         let logs = self.logs(filter).await?;
         check_logs(&logs, contracts, |log| log.block == block)?;
@@ -196,9 +212,10 @@ impl Node {
         let receipt: Option<WireReceipt> = self.ask("eth_getTransactionReceipt", json!([tx])).await?;
         let receipt = receipt.map(WireReceipt::receipt).transpose()?;
         match receipt {
-            Some(receipt) if receipt.tx != tx => {
-                Err(NodeError::inconsistent("eth_getTransactionReceipt", format!("asked for {tx}, got {}", receipt.tx)))
-            }
+            Some(receipt) if receipt.tx != tx => Err(NodeError::inconsistent(
+                "eth_getTransactionReceipt",
+                format!("asked for {tx}, got {}", receipt.tx),
+            )),
             receipt => Ok(receipt),
         }
     }
@@ -270,10 +287,16 @@ impl Node {
     }
 }
 
-async fn ask<T: DeserializeOwned>(transport: &dyn Transport, method: &str, params: Value) -> Result<T, RpcError> {
+async fn ask<T: DeserializeOwned>(
+    transport: &dyn Transport,
+    method: &str,
+    params: Value,
+) -> Result<T, RpcError> {
     let reply = transport.request(method, params).await?;
-    serde_json::from_str(reply.get())
-        .map_err(|error| RpcError::Malformed { method: method.to_owned(), reason: error.to_string() })
+    serde_json::from_str(reply.get()).map_err(|error| RpcError::Malformed {
+        method: method.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Logs are of the contracts and blocks that were asked for, and in their order.
@@ -283,13 +306,25 @@ fn check_logs(
     in_place: impl Fn(&RawLog) -> bool,
 ) -> Result<(), NodeError> {
     const METHOD: &str = "eth_getLogs";
-    if let Some(log) = logs.iter().find(|log| !contracts.contains(&log.contract) || !in_place(log)) {
-        let reason = format!("a log of contract {} in block {} was not asked for", log.contract, log.block);
+    if let Some(log) = logs
+        .iter()
+        .find(|log| !contracts.contains(&log.contract) || !in_place(log))
+    {
+        let reason = format!(
+            "a log of contract {} in block {} was not asked for",
+            log.contract, log.block
+        );
         return Err(NodeError::inconsistent(METHOD, reason));
     }
     let place = |log: &RawLog| (log.block.number, log.log_index);
-    if logs.windows(2).any(|pair| matches!(pair, [one, next] if place(one) >= place(next))) {
-        return Err(NodeError::inconsistent(METHOD, "logs are out of order or doubled"));
+    if logs
+        .windows(2)
+        .any(|pair| matches!(pair, [one, next] if place(one) >= place(next)))
+    {
+        return Err(NodeError::inconsistent(
+            METHOD,
+            "logs are out of order or doubled",
+        ));
     }
     Ok(())
 }

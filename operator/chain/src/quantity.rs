@@ -104,6 +104,8 @@ impl UnixMillis {
 
     /// Whether at least `wait` has passed since `earlier`. A clock that was set back counts as if it had.
     pub(crate) fn has_waited(self, earlier: Self, wait: std::time::Duration) -> bool {
-        self.0.checked_sub(earlier.0).is_none_or(|elapsed| u128::from(elapsed) >= wait.as_millis())
+        self.0
+            .checked_sub(earlier.0)
+            .is_none_or(|elapsed| u128::from(elapsed) >= wait.as_millis())
     }
 }

@@ -5,8 +5,8 @@ use ethers::abi::{AbiDecode, AbiEncode};
 use ethers::types::U256;
 use tradewind_market::event::{GroupStatus, SeatStatus};
 use tradewind_market::{
-    Address, Bps, Decimals, GroupIndex, Hash32, JobId, Nonce, RoundId, SeatIndex, Seconds, TokenAmount, UnitIndex,
-    Units, UnixSeconds,
+    Address, Bps, Decimals, GroupIndex, Hash32, JobId, Nonce, RoundId, SeatIndex, Seconds, TokenAmount,
+    UnitIndex, Units, UnixSeconds,
 };
 
 use crate::abi;
@@ -174,16 +174,24 @@ impl Reader {
         arguments: impl AbiEncode,
         at: BlockTag,
     ) -> Result<R, ReadError> {
-        let call = Call { to: contract, data: arguments.encode() };
+        let call = Call {
+            to: contract,
+            data: arguments.encode(),
+        };
         // The caller does not matter to views.
         let returned = self.node.call(Address::ZERO, &call, None, at).await;
         let returned = returned.map_err(|source| ReadError::Node { view, source })?;
-        R::decode(&returned).map_err(|error| ReadError::NotTheContract { view, reason: error.to_string() })
+        R::decode(&returned).map_err(|error| ReadError::NotTheContract {
+            view,
+            reason: error.to_string(),
+        })
     }
 
     /// What the market was deployed with.
     pub async fn parameters(&self, at: BlockTag) -> Result<Parameters, ReadError> {
-        let abi::ParametersReturn(parameters) = self.ask("parameters", self.market, abi::ParametersCall, at).await?;
+        let abi::ParametersReturn(parameters) = self
+            .ask("parameters", self.market, abi::ParametersCall, at)
+            .await?;
         Ok(Parameters {
             fee_bps: Bps::new(parameters.fee_bps.into()),
             unbond_delay: Seconds::new(parameters.unbond_delay.into()),
@@ -192,35 +200,51 @@ impl Reader {
 
     /// The EIP-712 domain separator, to be compared with one's own before anything is signed.
     pub async fn domain_separator(&self, at: BlockTag) -> Result<Hash32, ReadError> {
-        let abi::DomainSeparatorReturn(separator) =
-            self.ask("domainSeparator", self.market, abi::DomainSeparatorCall, at).await?;
+        let abi::DomainSeparatorReturn(separator) = self
+            .ask("domainSeparator", self.market, abi::DomainSeparatorCall, at)
+            .await?;
         Ok(Hash32::from_bytes(separator))
     }
 
     /// What an account could withdraw.
-    pub async fn balance_of(&self, account: Address, token: Address, at: BlockTag) -> Result<TokenAmount, ReadError> {
-        let call = abi::BalanceOfCall { account: to_h160(account), token: to_h160(token) };
+    pub async fn balance_of(
+        &self,
+        account: Address,
+        token: Address,
+        at: BlockTag,
+    ) -> Result<TokenAmount, ReadError> {
+        let call = abi::BalanceOfCall {
+            account: to_h160(account),
+            token: to_h160(token),
+        };
         let abi::BalanceOfReturn(balance) = self.ask("balanceOf", self.market, call, at).await?;
         amount("balanceOf", balance)
     }
 
     /// All that the market owes of a token.
     pub async fn held_of(&self, token: Address, at: BlockTag) -> Result<TokenAmount, ReadError> {
-        let call = abi::HeldOfCall { token: to_h160(token) };
+        let call = abi::HeldOfCall {
+            token: to_h160(token),
+        };
         let abi::HeldOfReturn(held) = self.ask("heldOf", self.market, call, at).await?;
         amount("heldOf", held)
     }
 
     /// What went to the sink of a token.
     pub async fn sink_of(&self, token: Address, at: BlockTag) -> Result<TokenAmount, ReadError> {
-        let call = abi::SinkOfCall { token: to_h160(token) };
+        let call = abi::SinkOfCall {
+            token: to_h160(token),
+        };
         let abi::SinkOfReturn(sink) = self.ask("sinkOf", self.market, call, at).await?;
         amount("sinkOf", sink)
     }
 
     /// A provider's bond.
     pub async fn bond_of(&self, provider: Address, token: Address, at: BlockTag) -> Result<Bond, ReadError> {
-        let call = abi::BondOfCall { provider: to_h160(provider), token: to_h160(token) };
+        let call = abi::BondOfCall {
+            provider: to_h160(provider),
+            token: to_h160(token),
+        };
         let abi::BondOfReturn(bond) = self.ask("bondOf", self.market, call, at).await?;
         Ok(Bond {
             total: TokenAmount::from_base_units(bond.total),
@@ -232,14 +256,28 @@ impl Reader {
 
     /// A series of a provider's offers.
     pub async fn series_of(&self, provider: Address, series: u32, at: BlockTag) -> Result<Series, ReadError> {
-        let call = abi::SeriesOfCall { provider: to_h160(provider), series };
+        let call = abi::SeriesOfCall {
+            provider: to_h160(provider),
+            series,
+        };
         let answer: abi::SeriesOfReturn = self.ask("seriesOf", self.market, call, at).await?;
-        Ok(Series { slots_used: answer.slots_used, min_nonce: Nonce::new(answer.min_nonce) })
+        Ok(Series {
+            slots_used: answer.slots_used,
+            min_nonce: Nonce::new(answer.min_nonce),
+        })
     }
 
     /// Whether a call with this intent took effect for the account.
-    pub async fn intent_used(&self, account: Address, intent: Hash32, at: BlockTag) -> Result<bool, ReadError> {
-        let call = abi::IntentUsedCall { account: to_h160(account), intent: *intent.as_bytes() };
+    pub async fn intent_used(
+        &self,
+        account: Address,
+        intent: Hash32,
+        at: BlockTag,
+    ) -> Result<bool, ReadError> {
+        let call = abi::IntentUsedCall {
+            account: to_h160(account),
+            intent: *intent.as_bytes(),
+        };
         let abi::IntentUsedReturn(used) = self.ask("intentUsed", self.market, call, at).await?;
         Ok(used)
     }
@@ -247,14 +285,21 @@ impl Reader {
     /// A job, or `None` if there is none.
     pub async fn job_of(&self, job: JobId, at: BlockTag) -> Result<Option<Job>, ReadError> {
         const VIEW: &str = "jobOf";
-        let call = abi::JobOfCall { job_id: *job.as_bytes() };
+        let call = abi::JobOfCall {
+            job_id: *job.as_bytes(),
+        };
         let abi::JobOfReturn(job) = self.ask(VIEW, self.market, call, at).await?;
         let state = match job.state {
             0 => return Ok(None),
             1 => JobState::Open,
             2 => JobState::Cancelling,
             3 => JobState::Ended,
-            other => return Err(unknown_number(VIEW, format!("no job state has the number {other}"))),
+            other => {
+                return Err(unknown_number(
+                    VIEW,
+                    format!("no job state has the number {other}"),
+                ));
+            }
         };
         Ok(Some(Job {
             state,
@@ -273,10 +318,14 @@ impl Reader {
     /// A group of a job.
     pub async fn group_of(&self, job: JobId, group: GroupIndex, at: BlockTag) -> Result<Group, ReadError> {
         const VIEW: &str = "groupOf";
-        let call = abi::GroupOfCall { job_id: *job.as_bytes(), group: group.get() };
+        let call = abi::GroupOfCall {
+            job_id: *job.as_bytes(),
+            group: group.get(),
+        };
         let abi::GroupOfReturn(group) = self.ask(VIEW, self.market, call, at).await?;
         Ok(Group {
-            state: GroupStatus::try_from(group.state).map_err(|error| unknown_number(VIEW, error.to_string()))?,
+            state: GroupStatus::try_from(group.state)
+                .map_err(|error| unknown_number(VIEW, error.to_string()))?,
             seats: group.seats,
             first_unit: UnitIndex::new(group.first_unit),
             units: Units::new(group.units),
@@ -293,13 +342,18 @@ impl Reader {
         at: BlockTag,
     ) -> Result<Option<Seat>, ReadError> {
         const VIEW: &str = "seatOf";
-        let call = abi::SeatOfCall { job_id: *job.as_bytes(), group: group.get(), seat: seat.get() };
+        let call = abi::SeatOfCall {
+            job_id: *job.as_bytes(),
+            group: group.get(),
+            seat: seat.get(),
+        };
         let abi::SeatOfReturn(seat) = self.ask(VIEW, self.market, call, at).await?;
         if seat.state == 0 {
             return Ok(None);
         }
         Ok(Some(Seat {
-            state: SeatStatus::try_from(seat.state).map_err(|error| unknown_number(VIEW, error.to_string()))?,
+            state: SeatStatus::try_from(seat.state)
+                .map_err(|error| unknown_number(VIEW, error.to_string()))?,
             provider: to_address(seat.provider),
             price_per_unit: TokenAmount::from_base_units(seat.price_per_unit),
             pay: TokenAmount::from_base_units(seat.pay),
@@ -317,7 +371,11 @@ impl Reader {
         round: u8,
         at: BlockTag,
     ) -> Result<RoundId, ReadError> {
-        let call = abi::RoundIdOfCall { job_id: *job.as_bytes(), group: group.get(), round };
+        let call = abi::RoundIdOfCall {
+            job_id: *job.as_bytes(),
+            group: group.get(),
+            round,
+        };
         let abi::RoundIdOfReturn(round) = self.ask("roundIdOf", self.market, call, at).await?;
         Ok(Hash32::from_bytes(round).into())
     }
@@ -342,7 +400,9 @@ impl Reader {
         account: Address,
         at: BlockTag,
     ) -> Result<TokenAmount, ReadError> {
-        let call = abi::token::BalanceOfCall { account: to_h160(account) };
+        let call = abi::token::BalanceOfCall {
+            account: to_h160(account),
+        };
         let abi::token::BalanceOfReturn(balance) = self.ask("token balanceOf", token, call, at).await?;
         amount("token balanceOf", balance)
     }
@@ -354,7 +414,10 @@ impl Reader {
         owner: Address,
         at: BlockTag,
     ) -> Result<TokenAmount, ReadError> {
-        let call = abi::token::AllowanceCall { owner: to_h160(owner), spender: to_h160(self.market) };
+        let call = abi::token::AllowanceCall {
+            owner: to_h160(owner),
+            spender: to_h160(self.market),
+        };
         let abi::token::AllowanceReturn(allowance) = self.ask("allowance", token, call, at).await?;
         // "Without limit" is written as 2^256 - 1; more than an amount can be is as good as any.
         Ok(amount("allowance", allowance).unwrap_or(TokenAmount::MAX))

@@ -35,14 +35,14 @@ pub use error::{SenderError, SubmitError};
 pub use fees::{FeePolicy, Fees};
 pub use intent::{Intent, IntentId, IntentState, Refusal};
 pub use journal::{
-    ATTEMPTS_MAX, AccountRef, Attempt, Entry, IntentRef, Journal, JournalError, LABEL_CHARS_MAX, Record, Revision,
-    SIGNED_BYTES_MAX,
+    ATTEMPTS_MAX, AccountRef, Attempt, Entry, IntentRef, Journal, JournalError, LABEL_CHARS_MAX, Record,
+    Revision, SIGNED_BYTES_MAX,
 };
 use memory::Memory;
-use observe::ReadBefore;
 pub use memory_journal::MemoryJournal;
-use plan::{Broadcasts, Plan, View};
+use observe::ReadBefore;
 pub use plan::{Alert, WaitReason};
+use plan::{Broadcasts, Plan, View};
 pub(crate) use transaction::{Payload, Transaction};
 
 /// What a step saw and did.
@@ -87,7 +87,14 @@ impl Sender {
     /// A sender for the signer's account on the node's chain. Nothing is read or sent yet.
     pub fn new(node: Node, signer: Arc<dyn Signer>, journal: Arc<dyn Journal>, config: SenderConfig) -> Self {
         let memory = Mutex::new(Memory::new(config.queue_max));
-        Self { node, signer, journal, config, memory, between_steps: tokio::sync::Mutex::default() }
+        Self {
+            node,
+            signer,
+            journal,
+            config,
+            memory,
+            between_steps: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The account that sends.
@@ -96,7 +103,10 @@ impl Sender {
     }
 
     fn account_ref(&self) -> AccountRef {
-        AccountRef { chain_id: self.node.chain_id(), account: self.signer.address() }
+        AccountRef {
+            chain_id: self.node.chain_id(),
+            account: self.signer.address(),
+        }
     }
 
     /// Asks for an intent, and says how far it is. `seen` is the last block of the events from which the caller
@@ -119,17 +129,30 @@ impl Sender {
     /// Observes, plans and acts once. `now` only spaces repeated broadcasts. Safe to drop and to repeat at any point.
     pub async fn step(&self, now: UnixMillis) -> Result<StepReport, SenderError> {
         let mut between_steps = self.between_steps.lock().await;
-        let BetweenSteps { broadcasts, read_before } = &mut *between_steps;
+        let BetweenSteps {
+            broadcasts,
+            read_before,
+        } = &mut *between_steps;
         let account = self.account_ref();
-        let view =
-            observe::observe(&self.node, self.journal.as_ref(), account, &self.config, read_before).await?;
+        let view = observe::observe(
+            &self.node,
+            self.journal.as_ref(),
+            account,
+            &self.config,
+            read_before,
+        )
+        .await?;
         forget_broadcasts(broadcasts, &view);
         let queued = {
             let mut memory = self.memory();
             memory.absorb(&view);
             memory.queued()
         };
-        let Plan { mut alerts, mut waiting, actions } = plan::plan(&view, broadcasts, queued, &self.config, now);
+        let Plan {
+            mut alerts,
+            mut waiting,
+            actions,
+        } = plan::plan(&view, broadcasts, queued, &self.config, now);
         let mut rejections = Vec::new();
         if !self.config.observe_only {
             let acted = self.act(&view, &actions, broadcasts, now).await?;
@@ -143,7 +166,11 @@ impl Sender {
             alerts,
             waiting,
             queued: memory.queued(),
-            in_flight: view.slots.values().filter(|slot| plan::is_in_flight(slot)).count(),
+            in_flight: view
+                .slots
+                .values()
+                .filter(|slot| plan::is_in_flight(slot))
+                .count(),
             journaled: view.slots.len(),
             rejections,
         })
@@ -158,7 +185,12 @@ impl Sender {
 /// What is in a block need not be sent again; if the block is undone, it is, at once.
 fn forget_broadcasts(broadcasts: &mut Broadcasts, view: &View) {
     let waiting = |slot: &&plan::Slot| slot.place == plan::Place::Waiting;
-    let waiting: std::collections::BTreeSet<_> =
-        view.slots.values().filter(waiting).filter_map(|slot| slot.signed.as_ref()).map(|signed| signed.newest).collect();
+    let waiting: std::collections::BTreeSet<_> = view
+        .slots
+        .values()
+        .filter(waiting)
+        .filter_map(|slot| slot.signed.as_ref())
+        .map(|signed| signed.newest)
+        .collect();
     broadcasts.retain(|tx, _| waiting.contains(tx));
 }

@@ -2,13 +2,13 @@
 //!
 //! The core's numbers are wider than some of the contract's words: what does not fit is refused by name, never cut.
 
-use tradewind_market::message::{AbstainEntry, Commit, CommitEntry, Reveal, RevealEntry, Abstain};
+use tradewind_market::message::{Abstain, AbstainEntry, Commit, CommitEntry, Reveal, RevealEntry};
 use tradewind_market::offer::{Bounds, Offer, Sale};
 use tradewind_market::terms::{Content, Policy, Pricing, Redundancy, Shape, Terms, Windows};
 use tradewind_market::{Bps, Hash32, Seconds, Slots, TokenAmount, Units, UnixSeconds};
 
-use crate::convert::{to_address, to_h160};
 use crate::abi;
+use crate::convert::{to_address, to_h160};
 
 /// A value does not fit the contract's word for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,15 +28,30 @@ fn fit<T: TryFrom<U>, U>(field: &'static str, number: U) -> Result<T, DoesNotFit
 }
 
 fn fit_96(field: &'static str, number: u128) -> Result<u128, DoesNotFit> {
-    if number <= MAX_96 { Ok(number) } else { Err(DoesNotFit { field }) }
+    if number <= MAX_96 {
+        Ok(number)
+    } else {
+        Err(DoesNotFit { field })
+    }
 }
 
 fn fit_24(field: &'static str, share: Bps) -> Result<u32, DoesNotFit> {
-    if share.get() <= MAX_24 { Ok(share.get()) } else { Err(DoesNotFit { field }) }
+    if share.get() <= MAX_24 {
+        Ok(share.get())
+    } else {
+        Err(DoesNotFit { field })
+    }
 }
 
 pub(crate) fn write_terms(terms: &Terms) -> Result<abi::Terms, DoesNotFit> {
-    let Terms { shape, redundancy, windows, pricing, content, gateways } = terms;
+    let Terms {
+        shape,
+        redundancy,
+        windows,
+        pricing,
+        content,
+        gateways,
+    } = terms;
     Ok(abi::Terms {
         shape: write_shape(shape)?,
         redundancy: write_redundancy(redundancy)?,
@@ -48,7 +63,14 @@ pub(crate) fn write_terms(terms: &Terms) -> Result<abi::Terms, DoesNotFit> {
 }
 
 fn write_shape(shape: &Shape) -> Result<abi::Shape, DoesNotFit> {
-    let Shape { units, units_per_slice, slices_per_group, slots_per_seat, seconds_per_unit, class_id } = shape;
+    let Shape {
+        units,
+        units_per_slice,
+        slices_per_group,
+        slots_per_seat,
+        seconds_per_unit,
+        class_id,
+    } = shape;
     Ok(abi::Shape {
         units: units.get(),
         units_per_slice: units_per_slice.get(),
@@ -156,7 +178,14 @@ pub(crate) fn read_terms(terms: &abi::Terms) -> Result<Terms, String> {
     let seconds = |seconds: u32| Seconds::new(u64::from(seconds));
     let amount = TokenAmount::from_base_units;
     let share = |share: u16| Bps::new(u32::from(share));
-    let abi::Terms { shape, redundancy, windows, pricing, content, gateways } = terms;
+    let abi::Terms {
+        shape,
+        redundancy,
+        windows,
+        pricing,
+        content,
+        gateways,
+    } = terms;
     Ok(Terms {
         shape: Shape {
             units: Units::new(shape.units),
@@ -241,7 +270,15 @@ pub(crate) fn write_offer(offer: &Offer) -> Result<abi::Offer, DoesNotFit> {
 }
 
 fn write_sale(sale: &Sale) -> Result<abi::Sale, DoesNotFit> {
-    let Sale { series, nonce, valid_from, valid_until, price_per_slot_second, slots, min_charge_bps } = sale;
+    let Sale {
+        series,
+        nonce,
+        valid_from,
+        valid_until,
+        price_per_slot_second,
+        slots,
+        min_charge_bps,
+    } = sale;
     Ok(abi::Sale {
         series: *series,
         nonce: nonce.get(),

@@ -45,12 +45,22 @@ pub(super) struct History<E> {
 
 impl<E: ChainEvent> History<E> {
     pub(super) fn new(start: BlockNumber) -> Self {
-        Self { start, finalized: None, tail: VecDeque::new(), sequences: BTreeMap::new() }
+        Self {
+            start,
+            finalized: None,
+            tail: VecDeque::new(),
+            sequences: BTreeMap::new(),
+        }
     }
 
     pub(super) fn resume(start: BlockNumber, checkpoint: Checkpoint) -> Self {
         let Checkpoint { block, sequences } = checkpoint;
-        Self { start, finalized: Some(block), tail: VecDeque::new(), sequences }
+        Self {
+            start,
+            finalized: Some(block),
+            tail: VecDeque::new(),
+            sequences,
+        }
     }
 
     /// The last block that cannot be undone.
@@ -84,7 +94,9 @@ impl<E: ChainEvent> History<E> {
 
     /// The block to follow next.
     pub(super) fn next_number(&self) -> BlockNumber {
-        self.tip().map_or(self.start, |tip| BlockNumber::new(tip.number.get().saturating_add(1)))
+        self.tip().map_or(self.start, |tip| {
+            BlockNumber::new(tip.number.get().saturating_add(1))
+        })
     }
 
     /// Whether a block with this parent follows the tip.
@@ -130,7 +142,11 @@ impl<E: ChainEvent> History<E> {
     /// Makes the followed blocks up to `number` final; says which is the newest of them, if any became so.
     pub(super) fn finalize(&mut self, number: BlockNumber) -> Option<BlockId> {
         let mut newest = None;
-        while self.tail.front().is_some_and(|applied| applied.block.number <= number) {
+        while self
+            .tail
+            .front()
+            .is_some_and(|applied| applied.block.number <= number)
+        {
             newest = self.tail.pop_front().map(|applied| applied.block);
         }
         if newest.is_some() {
@@ -181,7 +197,10 @@ mod tests {
     }
 
     fn block(number: u64) -> BlockId {
-        BlockId { number: BlockNumber::new(number), hash: tradewind_market::keccak256(&[&number.to_be_bytes()]) }
+        BlockId {
+            number: BlockNumber::new(number),
+            hash: tradewind_market::keccak256(&[&number.to_be_bytes()]),
+        }
     }
 
     fn events(events: &[(u8, u64)]) -> Vec<Logged<Event>> {
@@ -198,9 +217,15 @@ mod tests {
     fn a_missing_or_doubled_event_is_noticed_and_nothing_is_applied() {
         let check = |found: &[(u8, u64)], expected: Option<(u64, u64)>| {
             let mut history = History::new(BlockNumber::new(1));
-            history.apply(block(1), events(&[(1, 1), (2, 1), (1, 2)])).unwrap();
+            history
+                .apply(block(1), events(&[(1, 1), (2, 1), (1, 2)]))
+                .unwrap();
             let applied = history.apply(block(2), events(found));
-            assert_eq!(applied.err().map(|gap| (gap.expected, gap.found)), expected, "{found:?}");
+            assert_eq!(
+                applied.err().map(|gap| (gap.expected, gap.found)),
+                expected,
+                "{found:?}"
+            );
             let tip = if expected.is_some() { 1 } else { 2 };
             assert_eq!(history.tip(), Some(block(tip)));
             // Whatever was refused, the right continuation still fits.
@@ -224,7 +249,10 @@ mod tests {
         assert_eq!(history.finalize(BlockNumber::new(1)), Some(block(1)));
         let checkpoint = history.checkpoint().unwrap();
         assert_eq!(checkpoint.block, block(1));
-        assert_eq!(checkpoint.sequences, BTreeMap::from([(JobId::from_bytes([1; 32]), 1)]));
+        assert_eq!(
+            checkpoint.sequences,
+            BTreeMap::from([(JobId::from_bytes([1; 32]), 1)])
+        );
         assert_eq!(history.unwind().unwrap().block, block(3));
         assert_eq!(history.unwind().unwrap().block, block(2));
         assert!(history.unwind().is_none(), "a final block stays");

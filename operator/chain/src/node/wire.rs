@@ -66,7 +66,8 @@ impl WireBlock {
         const METHOD: &str = "eth_getBlockByNumber";
         let id = block_id(METHOD, self.number, self.hash)?;
         let bounded = |field: &str, number: U256| {
-            to_u64(number).ok_or_else(|| NodeError::inconsistent(METHOD, format!("{field} {number} is out of range")))
+            to_u64(number)
+                .ok_or_else(|| NodeError::inconsistent(METHOD, format!("{field} {number} is out of range")))
         };
         Ok(Header {
             id,
@@ -81,7 +82,10 @@ fn block_id(method: &'static str, number: Option<U64>, hash: Option<H256>) -> Re
     let (Some(number), Some(hash)) = (number, hash) else {
         return Err(NodeError::inconsistent(method, "about a pending block"));
     };
-    Ok(BlockId { number: BlockNumber::new(number.0[0]), hash: to_hash(hash) })
+    Ok(BlockId {
+        number: BlockNumber::new(number.0[0]),
+        hash: to_hash(hash),
+    })
 }
 
 #[derive(Deserialize)]
@@ -102,7 +106,10 @@ impl WireLog {
     pub(super) fn log(self) -> Result<RawLog, NodeError> {
         const METHOD: &str = "eth_getLogs";
         if self.removed {
-            return Err(NodeError::inconsistent(METHOD, "a log of a block that was removed"));
+            return Err(NodeError::inconsistent(
+                METHOD,
+                "a log of a block that was removed",
+            ));
         }
         let (Some(tx), Some(log_index)) = (self.transaction_hash, self.log_index.and_then(to_u64)) else {
             return Err(NodeError::inconsistent(METHOD, "a log without its place"));
@@ -146,7 +153,11 @@ impl WireReceipt {
             succeeded: status == U64::one(),
             gas_used,
             gas_price: Wei::new(self.effective_gas_price.and_then(to_u128).unwrap_or_default()),
-            logs: self.logs.into_iter().map(WireLog::log).collect::<Result<_, _>>()?,
+            logs: self
+                .logs
+                .into_iter()
+                .map(WireLog::log)
+                .collect::<Result<_, _>>()?,
             created: self.contract_address.map(to_address),
         })
     }
@@ -164,12 +175,22 @@ impl WireFeeHistory {
     /// here they only must not break anything.
     pub(super) fn fee_history(self) -> Result<FeeHistory, NodeError> {
         let wei = |number: U256| Wei::new(to_u128(number).unwrap_or(u128::MAX));
-        let next_base_fee = self.base_fee_per_gas.and_then(|fees| fees.last().copied()).map(wei);
+        let next_base_fee = self
+            .base_fee_per_gas
+            .and_then(|fees| fees.last().copied())
+            .map(wei);
         let next_base_fee = next_base_fee.ok_or_else(|| {
             NodeError::inconsistent("eth_feeHistory", "no base fee: the chain does not know EIP-1559")
         })?;
         let rewards = self.reward.unwrap_or_default();
-        let rewards = rewards.into_iter().filter_map(|row| row.first().copied()).map(wei).collect();
-        Ok(FeeHistory { next_base_fee, rewards })
+        let rewards = rewards
+            .into_iter()
+            .filter_map(|row| row.first().copied())
+            .map(wei)
+            .collect();
+        Ok(FeeHistory {
+            next_base_fee,
+            rewards,
+        })
     }
 }

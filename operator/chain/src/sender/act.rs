@@ -38,7 +38,14 @@ impl Sender {
         broadcasts: &mut Broadcasts,
         now: UnixMillis,
     ) -> Result<Acted, SenderError> {
-        let mut pass = Pass { sender: self, view, broadcasts, now, quote: None, acted: Acted::default() };
+        let mut pass = Pass {
+            sender: self,
+            view,
+            broadcasts,
+            now,
+            quote: None,
+            acted: Acted::default(),
+        };
         for action in actions {
             match pass.perform(*action).await {
                 Ok(()) => {}
@@ -70,7 +77,10 @@ impl Pass<'_> {
                 None => Ok(()),
             },
             Action::FillHole(nonce) => self.fill_hole(nonce).await,
-            Action::Claim { first, transactions_max } => self.claim_for_waiting(first, transactions_max).await,
+            Action::Claim {
+                first,
+                transactions_max,
+            } => self.claim_for_waiting(first, transactions_max).await,
         }
     }
 
@@ -83,7 +93,11 @@ impl Pass<'_> {
     async fn quote(&mut self) -> Result<Option<Fees>, SenderError> {
         if self.quote.is_none() {
             let policy = &self.sender.config.fees;
-            let history = self.sender.node.fee_history(policy.history_blocks, policy.percentile).await?;
+            let history = self
+                .sender
+                .node
+                .fee_history(policy.history_blocks, policy.percentile)
+                .await?;
             let quote = policy.quote(&history);
             if let Err(FeesAboveCap { base_fee, cap }) = quote {
                 self.acted.alerts.push(Alert::FeesAboveCap { base_fee, cap });
@@ -100,7 +114,9 @@ impl Pass<'_> {
         };
         self.broadcasts.insert(attempt.tx, self.now);
         match self.sender.node.broadcast(&attempt.raw).await {
-            Err(error) if !error.is_already_known() => self.acted.rejections.push((entry.record.nonce, error)),
+            Err(error) if !error.is_already_known() => {
+                self.acted.rejections.push((entry.record.nonce, error))
+            }
             Ok(()) | Err(_) => {}
         }
         Ok(())
@@ -134,17 +150,30 @@ impl Pass<'_> {
 
     async fn sign(&self, nonce: AccountNonce, payload: Payload, fees: Fees) -> Result<Attempt, SenderError> {
         let chain_id = self.sender.node.chain_id();
-        let transaction = Transaction { chain_id, nonce, payload, fees };
+        let transaction = Transaction {
+            chain_id,
+            nonce,
+            payload,
+            fees,
+        };
         let signed = transaction.sign(self.sender.signer.as_ref()).await?;
         debug_assert_eq!(signed.tx, keccak256(&[&signed.raw]));
-        Ok(Attempt { tx: signed.tx, raw: signed.raw, signed_at: self.view.head })
+        Ok(Attempt {
+            tx: signed.tx,
+            raw: signed.raw,
+            signed_at: self.view.head,
+        })
     }
 
     async fn fill_hole(&mut self, nonce: AccountNonce) -> Result<(), SenderError> {
         let Some(fees) = self.quote().await? else {
             return Ok(());
         };
-        let payload = Payload { to: Some(self.sender.account()), data: Vec::new(), gas_limit: TRANSFER_GAS };
+        let payload = Payload {
+            to: Some(self.sender.account()),
+            data: Vec::new(),
+            gas_limit: TRANSFER_GAS,
+        };
         self.claim(nonce, payload, fees, Vec::new()).await
     }
 
@@ -158,12 +187,26 @@ impl Pass<'_> {
     ) -> Result<(), SenderError> {
         let attempt = self.sign(nonce, payload, fees).await?;
         let ids: Vec<IntentId> = intents.iter().map(|intent| intent.id).collect();
-        let state = IntentState::Submitted { tx: attempt.tx, nonce };
-        let record = Record { account: self.sender.account_ref(), nonce, intents, attempts: vec![attempt] };
+        let state = IntentState::Submitted {
+            tx: attempt.tx,
+            nonce,
+        };
+        let record = Record {
+            account: self.sender.account_ref(),
+            nonce,
+            intents,
+            attempts: vec![attempt],
+        };
         let revision = self.sender.journal.claim(&record).await?;
         let entry = Entry { record, revision };
         // Between the look at the journal and the claim another process may have used this nonce and forgotten it.
-        if self.sender.node.nonce(self.sender.account(), BlockTag::Latest).await? > nonce {
+        if self
+            .sender
+            .node
+            .nonce(self.sender.account(), BlockTag::Latest)
+            .await?
+            > nonce
+        {
             self.sender.journal.remove(&entry).await?;
             return Err(JournalError::Claimed { nonce }.into());
         }
@@ -171,7 +214,11 @@ impl Pass<'_> {
         self.broadcast_newest(&entry).await
     }
 
-    async fn claim_for_waiting(&mut self, first: AccountNonce, transactions_max: usize) -> Result<(), SenderError> {
+    async fn claim_for_waiting(
+        &mut self,
+        first: AccountNonce,
+        transactions_max: usize,
+    ) -> Result<(), SenderError> {
         let Some(fees) = self.quote().await? else {
             return Ok(());
         };
@@ -181,7 +228,8 @@ impl Pass<'_> {
         let mut nonce = first;
         for _ in 0..transactions_max {
             let waiting = sender.memory().waiting();
-            let preparation = prepare::prepare(&sender.node, sender.account(), &waiting, &sender.config).await?;
+            let preparation =
+                prepare::prepare(&sender.node, sender.account(), &waiting, &sender.config).await?;
             for (intent, refusal) in preparation.refused {
                 sender.memory().refuse(intent.id, refusal);
             }
@@ -194,7 +242,8 @@ impl Pass<'_> {
                 self.acted.alerts.push(Alert::GasFundsLow { needed, balance });
                 return Ok(());
             }
-            self.claim(nonce, payload, fees, intents.into_iter().map(reference).collect()).await?;
+            self.claim(nonce, payload, fees, intents.into_iter().map(reference).collect())
+                .await?;
             committed = needed;
             nonce = nonce.next();
         }

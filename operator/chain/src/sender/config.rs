@@ -53,7 +53,10 @@ impl SenderConfig {
             replace_after_blocks: 5,
             rebroadcast_after: Duration::from_secs(12),
             gas_max: 16_000_000,
-            sharing: Some(Sharing { contract: market, steps_max: 32 }),
+            sharing: Some(Sharing {
+                contract: market,
+                steps_max: 32,
+            }),
             observe_only: false,
             adopt_nonces_below: None,
         }

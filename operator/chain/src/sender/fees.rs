@@ -61,7 +61,10 @@ impl FeePolicy {
     pub fn quote(&self, history: &FeeHistory) -> Result<Fees, FeesAboveCap> {
         let mut rewards = history.rewards.clone();
         rewards.sort_unstable();
-        let median = rewards.get(rewards.len() / 2).copied().unwrap_or(self.priority_floor);
+        let median = rewards
+            .get(rewards.len() / 2)
+            .copied()
+            .unwrap_or(self.priority_floor);
         let cap = self.max_fee_cap;
         let priority_fee = median.min(self.priority_cap).max(self.priority_floor).min(cap);
         let base_fee = history.next_base_fee;
@@ -69,15 +72,23 @@ impl FeePolicy {
         if needed.is_none_or(|needed| needed > cap) {
             return Err(FeesAboveCap { base_fee, cap });
         }
-        let comfortable = base_fee.checked_mul(2).and_then(|double| double.checked_add(priority_fee));
-        Ok(Fees { max_fee: comfortable.map_or(cap, |fee| fee.min(cap)), priority_fee })
+        let comfortable = base_fee
+            .checked_mul(2)
+            .and_then(|double| double.checked_add(priority_fee));
+        Ok(Fees {
+            max_fee: comfortable.map_or(cap, |fee| fee.min(cap)),
+            priority_fee,
+        })
     }
 
     /// Fees for an attempt that takes the place of one with `old` fees, or `None` where that would pass the cap.
     pub fn replacement(&self, old: Fees, quote: Fees) -> Option<Fees> {
         let max_fee = raised(old.max_fee).max(quote.max_fee);
         let priority_fee = raised(old.priority_fee).max(quote.priority_fee);
-        (max_fee <= self.max_fee_cap && priority_fee <= max_fee).then_some(Fees { max_fee, priority_fee })
+        (max_fee <= self.max_fee_cap && priority_fee <= max_fee).then_some(Fees {
+            max_fee,
+            priority_fee,
+        })
     }
 }
 
@@ -92,7 +103,10 @@ mod tests {
     }
 
     fn history(base_fee: Wei, rewards: &[Wei]) -> FeeHistory {
-        FeeHistory { next_base_fee: base_fee, rewards: rewards.to_vec() }
+        FeeHistory {
+            next_base_fee: base_fee,
+            rewards: rewards.to_vec(),
+        }
     }
 
     #[test]
@@ -100,7 +114,9 @@ mod tests {
         let policy = FeePolicy::default();
         let check = |base: Wei, rewards: &[Wei], expected: Result<(Wei, Wei), Wei>| {
             let found = policy.quote(&history(base, rewards));
-            let found = found.map(|fees| (fees.max_fee, fees.priority_fee)).map_err(|error| error.base_fee);
+            let found = found
+                .map(|fees| (fees.max_fee, fees.priority_fee))
+                .map_err(|error| error.base_fee);
             assert_eq!(found, expected, "base {base}, rewards {rewards:?}");
         };
         check(gwei(10), &[gwei(1), gwei(2), gwei(2)], Ok((gwei(22), gwei(2))));
@@ -108,7 +124,11 @@ mod tests {
         check(Wei::new(7), &[], Ok((Wei::new(10_000_014), Wei::new(10_000_000))));
         check(gwei(200), &[gwei(2)], Ok((gwei(300), gwei(2))));
         check(gwei(299), &[gwei(2)], Err(gwei(299)));
-        check(Wei::new(u128::MAX), &[Wei::new(u128::MAX)], Err(Wei::new(u128::MAX)));
+        check(
+            Wei::new(u128::MAX),
+            &[Wei::new(u128::MAX)],
+            Err(Wei::new(u128::MAX)),
+        );
     }
 
     proptest! {

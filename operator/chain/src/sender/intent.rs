@@ -20,7 +20,11 @@ impl IntentId {
 
     /// For calls that mean the same whenever they are made.
     pub fn of_call(call: &Call) -> Self {
-        Self(keccak256(&[b"tradewind/intent/1", call.to.as_bytes(), &call.data]))
+        Self(keccak256(&[
+            b"tradewind/intent/1",
+            call.to.as_bytes(),
+            &call.data,
+        ]))
     }
 
     /// The hash.

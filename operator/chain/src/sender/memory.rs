@@ -41,7 +41,9 @@ impl Memory {
             return Ok(state.clone());
         }
         if self.queue.len() >= self.queue_max {
-            return Err(SubmitError::QueueFull { queued: self.queue.len() });
+            return Err(SubmitError::QueueFull {
+                queued: self.queue.len(),
+            });
         }
         self.set(intent.id, IntentState::Intended);
         self.queue.push_back(intent);
@@ -104,8 +106,10 @@ impl Memory {
                 }
             }
         }
-        self.queue.retain(|intent| found.get(&intent.id).is_none_or(IntentState::is_at_an_end));
-        let queued: std::collections::BTreeSet<IntentId> = self.queue.iter().map(|intent| intent.id).collect();
+        self.queue
+            .retain(|intent| found.get(&intent.id).is_none_or(IntentState::is_at_an_end));
+        let queued: std::collections::BTreeSet<IntentId> =
+            self.queue.iter().map(|intent| intent.id).collect();
         let forgotten = |id: &IntentId, state: &IntentState| {
             !found.contains_key(id) && !queued.contains(id) && !state.is_at_an_end()
         };
@@ -145,15 +149,27 @@ fn state_of_step(slot: &Slot, step: usize) -> Option<IntentState> {
             let tx = slot.entry.record.attempts.last()?.tx;
             Some(IntentState::Submitted { tx, nonce })
         }
-        Place::Included(Inclusion { tx, block, .. }) => Some(IntentState::Included { tx: *tx, block: *block }),
-        Place::Final(Inclusion { tx, block, succeeded, failed_steps }) => {
+        Place::Included(Inclusion { tx, block, .. }) => Some(IntentState::Included {
+            tx: *tx,
+            block: *block,
+        }),
+        Place::Final(Inclusion {
+            tx,
+            block,
+            succeeded,
+            failed_steps,
+        }) => {
             let failed = failed_steps.get(&step).cloned();
             let (tx, block) = (*tx, *block);
             Some(match (succeeded, failed) {
                 (true, None) => IntentState::Final { tx, block },
                 (true, Some(reason)) => IntentState::Reverted { tx, block, reason },
                 // A receipt does not carry the reason of a whole transaction's revert.
-                (false, _) => IntentState::Reverted { tx, block, reason: Vec::new() },
+                (false, _) => IntentState::Reverted {
+                    tx,
+                    block,
+                    reason: Vec::new(),
+                },
             })
         }
         Place::Lost => None,

@@ -42,8 +42,11 @@ pub(super) async fn observe(
     }
     let mut slots = BTreeMap::new();
     let entries = journal.list(account).await?;
-    let listed: BTreeSet<Hash32> =
-        entries.iter().flat_map(|entry| &entry.record.attempts).map(|attempt| attempt.tx).collect();
+    let listed: BTreeSet<Hash32> = entries
+        .iter()
+        .flat_map(|entry| &entry.record.attempts)
+        .map(|attempt| attempt.tx)
+        .collect();
     read_before.retain(|tx, _| listed.contains(tx));
     for entry in entries {
         let nonce = entry.record.nonce;
@@ -52,7 +55,12 @@ pub(super) async fn observe(
         let place = place(node, nonce, included, Nonces { latest, settled }, finalized).await?;
         slots.insert(nonce, Slot { entry, signed, place });
     }
-    Ok(View { latest, pending, head: head.id.number, slots })
+    Ok(View {
+        latest,
+        pending,
+        head: head.id.number,
+        slots,
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -69,7 +77,11 @@ async fn place(
     finalized: Option<Header>,
 ) -> Result<Place, NodeError> {
     let settled = nonces.settled > nonce;
-    let used = if nonces.latest > nonce { Place::Displaced } else { Place::Waiting };
+    let used = if nonces.latest > nonce {
+        Place::Displaced
+    } else {
+        Place::Waiting
+    };
     let Some(included) = included else {
         return Ok(if settled { Place::Lost } else { used });
     };
@@ -99,8 +111,15 @@ async fn find_inclusion(
                 Some(sharing) if shared => failed_steps(&receipt, sharing.contract),
                 Some(_) | None => BTreeMap::new(),
             };
-            let Receipt { tx, block, succeeded, .. } = receipt;
-            return Ok(Some(Inclusion { tx, block, succeeded, failed_steps }));
+            let Receipt {
+                tx, block, succeeded, ..
+            } = receipt;
+            return Ok(Some(Inclusion {
+                tx,
+                block,
+                succeeded,
+                failed_steps,
+            }));
         }
     }
     Ok(None)
@@ -120,7 +139,12 @@ fn read_signed(entry: &Entry, read_before: &mut ReadBefore) -> Option<Signed> {
     let record = &entry.record;
     let mut newest: Option<Signed> = None;
     for attempt in &record.attempts {
-        let Transaction { chain_id, nonce, payload, fees } = read_attempt(record, attempt, read_before)?;
+        let Transaction {
+            chain_id,
+            nonce,
+            payload,
+            fees,
+        } = read_attempt(record, attempt, read_before)?;
         let fits = chain_id == record.account.chain_id
             && nonce == record.nonce
             && newest.as_ref().is_none_or(|earlier| earlier.payload == payload);
@@ -128,7 +152,12 @@ fn read_signed(entry: &Entry, read_before: &mut ReadBefore) -> Option<Signed> {
             return None;
         }
         let (tx, signed_at) = (attempt.tx, attempt.signed_at);
-        newest = Some(Signed { payload, newest: tx, newest_fees: fees, signed_at });
+        newest = Some(Signed {
+            payload,
+            newest: tx,
+            newest_fees: fees,
+            signed_at,
+        });
     }
     newest
 }

@@ -162,7 +162,10 @@ pub(super) enum Action {
     /// Claim a nonce that no record has, below one that has, by a transfer of nothing to oneself.
     FillHole(AccountNonce),
     /// Claim new nonces for intents that wait.
-    Claim { first: AccountNonce, transactions_max: usize },
+    Claim {
+        first: AccountNonce,
+        transactions_max: usize,
+    },
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -183,11 +186,15 @@ pub(super) fn plan(
     now: UnixMillis,
 ) -> Plan {
     if let Some(nonce) = foreign_nonce(view, config) {
-        return Plan { alerts: vec![Alert::ForeignNonce { nonce }], ..Plan::default() };
+        return Plan {
+            alerts: vec![Alert::ForeignNonce { nonce }],
+            ..Plan::default()
+        };
     }
     let mut plan = Plan::default();
     let corrupt = view.slots.iter().filter(|(_, slot)| slot.signed.is_none());
-    plan.alerts.extend(corrupt.map(|(nonce, _)| Alert::CorruptRecord { nonce: *nonce }));
+    plan.alerts
+        .extend(corrupt.map(|(nonce, _)| Alert::CorruptRecord { nonce: *nonce }));
     let newest = view.slots.last_key_value().map(|(nonce, _)| *nonce);
     let oldest = view.slots.first_key_value().map(|(nonce, _)| *nonce);
     if let Some(oldest) = oldest
@@ -200,7 +207,8 @@ pub(super) fn plan(
     plan.actions.extend(holes(view).map(Action::FillHole));
     for (nonce, slot) in &view.slots {
         if let (Place::Waiting, Some(signed)) = (&slot.place, &slot.signed) {
-            plan.actions.extend(for_waiting(*nonce, signed, view.head, broadcasts, config, now));
+            plan.actions
+                .extend(for_waiting(*nonce, signed, view.head, broadcasts, config, now));
         }
     }
     if queued > 0 {
@@ -215,7 +223,10 @@ pub(super) fn plan(
 /// The first nonce that was used without a record, above those that a person adopted.
 fn foreign_nonce(view: &View, config: &SenderConfig) -> Option<AccountNonce> {
     let adopted = config.adopt_nonces_below.unwrap_or_default();
-    let lost = view.slots.iter().find(|(nonce, slot)| slot.place == Place::Lost && **nonce >= adopted);
+    let lost = view
+        .slots
+        .iter()
+        .find(|(nonce, slot)| slot.place == Place::Lost && **nonce >= adopted);
     let unknown = view
         .slots
         .last_key_value()
@@ -228,7 +239,9 @@ fn foreign_nonce(view: &View, config: &SenderConfig) -> Option<AccountNonce> {
 fn settled(view: &View, newest: Option<AccountNonce>) -> impl Iterator<Item = AccountNonce> {
     let done = |slot: &Slot| matches!(slot.place, Place::Final(_) | Place::Lost);
     let slots = view.slots.iter().take_while(move |(_, slot)| done(slot));
-    slots.map(|(nonce, _)| *nonce).filter(move |nonce| Some(*nonce) != newest)
+    slots
+        .map(|(nonce, _)| *nonce)
+        .filter(move |nonce| Some(*nonce) != newest)
 }
 
 /// Free nonces between records: those above wait for them.
@@ -254,7 +267,9 @@ fn for_waiting(
         // What this process never sent is sent before it is outbid.
         None => Some(Action::Broadcast(nonce)),
         Some(_) if overdue => Some(Action::Replace(nonce)),
-        Some(last) => now.has_waited(*last, config.rebroadcast_after).then_some(Action::Broadcast(nonce)),
+        Some(last) => now
+            .has_waited(*last, config.rebroadcast_after)
+            .then_some(Action::Broadcast(nonce)),
     }
 }
 
@@ -268,7 +283,10 @@ fn claimable(view: &View, newest: Option<AccountNonce>, config: &SenderConfig) -
     let in_flight = view.slots.values().filter(|slot| is_in_flight(slot)).count();
     match config.in_flight_max.saturating_sub(in_flight) {
         0 => Err(WaitReason::InFlightFull),
-        transactions_max => Ok(Action::Claim { first, transactions_max }),
+        transactions_max => Ok(Action::Claim {
+            first,
+            transactions_max,
+        }),
     }
 }
 
@@ -279,7 +297,6 @@ pub(super) fn is_in_flight(slot: &Slot) -> bool {
         Place::Included(_) | Place::Final(_) | Place::Lost => false,
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,8 @@ pub(super) async fn prepare(
         let sharing = config.sharing.filter(|sharing| may_share(intent, *sharing));
         if !steps.is_empty() {
             let fits = |sharing: Sharing| {
-                steps.len() < sharing.steps_max && data_bytes + intent.call.data.len() <= SHARED_DATA_BYTES_MAX
+                steps.len() < sharing.steps_max
+                    && data_bytes + intent.call.data.len() <= SHARED_DATA_BYTES_MAX
             };
             if !sharing.is_some_and(fits) {
                 continue;
@@ -67,7 +68,9 @@ pub(super) async fn prepare(
                 continue;
             }
         };
-        let with_this = gas_limit.saturating_add(estimated.gas_limit).saturating_add(STEP_OVERHEAD_GAS);
+        let with_this = gas_limit
+            .saturating_add(estimated.gas_limit)
+            .saturating_add(STEP_OVERHEAD_GAS);
         if !steps.is_empty() && with_this > config.gas_max {
             continue;
         }
@@ -103,7 +106,10 @@ async fn estimate(
         return Ok(Err(Refusal::GasAboveMax { gas, gas_max }));
     }
     let with_margin = gas.saturating_mul(MARGIN_NUMERATOR) / MARGIN_DENOMINATOR;
-    Ok(Ok(Estimated { intent: intent.clone(), gas_limit: with_margin.min(gas_max) }))
+    Ok(Ok(Estimated {
+        intent: intent.clone(),
+        gas_limit: with_margin.min(gas_max),
+    }))
 }
 
 async fn share(
@@ -115,7 +121,10 @@ async fn share(
 ) -> Result<Option<Prepared>, NodeError> {
     if let (Some(sharing), 2..) = (config.sharing, steps.len()) {
         let calls: Vec<Call> = steps.iter().map(|step| step.intent.call.clone()).collect();
-        let call = Call { to: sharing.contract, data: abi::share(&calls) };
+        let call = Call {
+            to: sharing.contract,
+            data: abi::share(&calls),
+        };
         // A step that runs out of gas fails alone, so an estimate of the whole would be far too low: the sum of the
         // single estimates is taken, and tried. Steps that are in each other's way go one by one.
         let returned = node.call(sender, &call, Some(gas_limit), BlockTag::Latest).await;
@@ -125,14 +134,22 @@ async fn share(
             Err(error) => return Err(error),
         };
         if all_succeed {
-            let payload = Payload { to: Some(call.to), data: call.data, gas_limit };
+            let payload = Payload {
+                to: Some(call.to),
+                data: call.data,
+                gas_limit,
+            };
             let intents = steps.into_iter().map(|step| step.intent).collect();
             return Ok(Some(Prepared { payload, intents }));
         }
     }
     steps.truncate(1);
     Ok(steps.pop().map(|Estimated { intent, gas_limit }| Prepared {
-        payload: Payload { to: Some(intent.call.to), data: intent.call.data.clone(), gas_limit },
+        payload: Payload {
+            to: Some(intent.call.to),
+            data: intent.call.data.clone(),
+            gas_limit,
+        },
         intents: vec![intent],
     }))
 }

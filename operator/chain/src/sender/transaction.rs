@@ -41,7 +41,12 @@ pub(crate) struct SignedTransaction {
 
 impl Transaction {
     fn request(&self) -> Eip1559TransactionRequest {
-        let Self { chain_id, nonce, payload, fees } = self;
+        let Self {
+            chain_id,
+            nonce,
+            payload,
+            fees,
+        } = self;
         let mut request = Eip1559TransactionRequest::new()
             .chain_id(*chain_id)
             .nonce(nonce.get())
@@ -58,13 +63,22 @@ impl Transaction {
         let request = self.request();
         let preimage = Preimage::transaction([&[TYPE], request.rlp().as_ref()].concat());
         let (r, s, v) = signer.sign(&preimage).await?.parts();
-        let parity = v.checked_sub(27).filter(|parity| *parity <= 1).ok_or_else(|| SignerError::Refused {
-            reason: format!("the signature ends with {v}, not 27 or 28"),
-        })?;
-        let signature =
-            EthersSignature { r: U256::from_big_endian(&r), s: U256::from_big_endian(&s), v: parity.into() };
+        let parity = v
+            .checked_sub(27)
+            .filter(|parity| *parity <= 1)
+            .ok_or_else(|| SignerError::Refused {
+                reason: format!("the signature ends with {v}, not 27 or 28"),
+            })?;
+        let signature = EthersSignature {
+            r: U256::from_big_endian(&r),
+            s: U256::from_big_endian(&s),
+            v: parity.into(),
+        };
         let raw = [&[TYPE], request.rlp_signed(&signature).as_ref()].concat();
-        Ok(SignedTransaction { tx: keccak256(&[&raw]), raw })
+        Ok(SignedTransaction {
+            tx: keccak256(&[&raw]),
+            raw,
+        })
     }
 
     /// Reads signed bytes back, with the account that signed them.
@@ -73,15 +87,23 @@ impl Transaction {
         if *kind != TYPE {
             return Err(format!("transaction type {kind:#x} instead of {TYPE:#x}"));
         }
-        let (request, signature) =
-            Eip1559TransactionRequest::decode_signed_rlp(&Rlp::new(body)).map_err(|error| error.to_string())?;
+        let (request, signature) = Eip1559TransactionRequest::decode_signed_rlp(&Rlp::new(body))
+            .map_err(|error| error.to_string())?;
         let sighash = TypedTransaction::Eip1559(request.clone()).sighash();
         let signer = signature.recover(sighash).map_err(|error| error.to_string())?;
         let number = |name: &str, number: Option<U256>| {
-            number.and_then(to_u128).ok_or_else(|| format!("{name} is missing or out of range"))
+            number
+                .and_then(to_u128)
+                .ok_or_else(|| format!("{name} is missing or out of range"))
         };
-        let gas_limit = request.gas.and_then(to_u64).ok_or("gas limit is missing or out of range")?;
-        let nonce = request.nonce.and_then(to_u64).ok_or("nonce is missing or out of range")?;
+        let gas_limit = request
+            .gas
+            .and_then(to_u64)
+            .ok_or("gas limit is missing or out of range")?;
+        let nonce = request
+            .nonce
+            .and_then(to_u64)
+            .ok_or("nonce is missing or out of range")?;
         let fees = Fees {
             max_fee: Wei::new(number("max fee", request.max_fee_per_gas)?),
             priority_fee: Wei::new(number("priority fee", request.max_priority_fee_per_gas)?),
@@ -91,9 +113,20 @@ impl Transaction {
             Some(NameOrAddress::Name(_)) | None => None,
         };
         let data = request.data.map(|data| data.to_vec()).unwrap_or_default();
-        let chain_id = request.chain_id.map(|chain_id| chain_id.0[0]).ok_or("chain id is missing")?;
+        let chain_id = request
+            .chain_id
+            .map(|chain_id| chain_id.0[0])
+            .ok_or("chain id is missing")?;
         let payload = Payload { to, data, gas_limit };
-        Ok((Self { chain_id, nonce: AccountNonce::new(nonce), payload, fees }, to_address(signer)))
+        Ok((
+            Self {
+                chain_id,
+                nonce: AccountNonce::new(nonce),
+                payload,
+                fees,
+            },
+            to_address(signer),
+        ))
     }
 }
 
@@ -105,7 +138,10 @@ mod tests {
     use crate::LocalSigner;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(future)
     }
 
     proptest! {

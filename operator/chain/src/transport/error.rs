@@ -132,7 +132,10 @@ impl RpcError {
     /// The data of a reverted call or estimate: empty where the node says "revert" and no more, `None` where the
     /// error is something else.
     pub fn revert_data(&self) -> Option<Vec<u8>> {
-        let Self::Node { code, message, data, .. } = self else {
+        let Self::Node {
+            code, message, data, ..
+        } = self
+        else {
             return None;
         };
         if *code != EXECUTION_REVERTED && !message.contains("revert") {
@@ -183,7 +186,12 @@ mod tests {
     use super::*;
 
     fn node(code: i64, message: &str, data: Option<Value>) -> RpcError {
-        RpcError::Node { method: "eth_call".to_owned(), code, message: message.to_owned(), data }
+        RpcError::Node {
+            method: "eth_call".to_owned(),
+            code,
+            message: message.to_owned(),
+            data,
+        }
     }
 
     #[test]
@@ -191,19 +199,38 @@ mod tests {
         let check = |error: RpcError, expected: Option<Vec<u8>>| {
             assert_eq!(error.revert_data(), expected, "{error}");
         };
-        check(node(3, "execution reverted", Some(json!("0x0102"))), Some(vec![1, 2]));
+        check(
+            node(3, "execution reverted", Some(json!("0x0102"))),
+            Some(vec![1, 2]),
+        );
         check(node(-32000, "execution reverted", None), Some(vec![]));
-        check(node(-32015, "VM execution error: revert", Some(json!("Reverted 0xff"))), Some(vec![255]));
-        check(node(3, "execution reverted", Some(json!({"data": "0x07"}))), Some(vec![7]));
+        check(
+            node(-32015, "VM execution error: revert", Some(json!("Reverted 0xff"))),
+            Some(vec![255]),
+        );
+        check(
+            node(3, "execution reverted", Some(json!({"data": "0x07"}))),
+            Some(vec![7]),
+        );
         check(node(-32000, "header not found", Some(json!("0x0102"))), None);
     }
 
     #[test]
     fn what_cannot_get_better_is_not_retried() {
-        assert_eq!(node(METHOD_NOT_FOUND, "", None).disposition(), Disposition::AwaitChange);
-        assert_eq!(node(3, "execution reverted", None).disposition(), Disposition::AwaitChange);
+        assert_eq!(
+            node(METHOD_NOT_FOUND, "", None).disposition(),
+            Disposition::AwaitChange
+        );
+        assert_eq!(
+            node(3, "execution reverted", None).disposition(),
+            Disposition::AwaitChange
+        );
         assert_eq!(node(-32000, "busy", None).disposition(), Disposition::Retry);
-        let refused = RpcError::Status { method: String::new(), status: 429, retry_after: None };
+        let refused = RpcError::Status {
+            method: String::new(),
+            status: 429,
+            retry_after: None,
+        };
         assert_eq!(refused.disposition(), Disposition::Retry);
     }
 }

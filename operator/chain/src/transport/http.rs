@@ -33,7 +33,11 @@ pub struct HttpConfig {
 impl HttpConfig {
     /// The node at `url`, 10 seconds and 64 MiB a reply.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), timeout: Duration::from_secs(10), response_bytes_max: 64 << 20 }
+        Self {
+            url: url.into(),
+            timeout: Duration::from_secs(10),
+            response_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -58,7 +62,9 @@ pub struct HttpTransport {
 impl fmt::Debug for HttpTransport {
     /// Only the host: path and query of provider addresses are keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpTransport").field("host", &self.uri.host()).finish_non_exhaustive()
+        f.debug_struct("HttpTransport")
+            .field("host", &self.uri.host())
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,9 +99,15 @@ struct ErrorBody {
 impl HttpTransport {
     /// Prepares connections to the node; none is opened yet.
     pub fn new(config: HttpConfig) -> Result<Self, RpcError> {
-        let HttpConfig { url, timeout, response_bytes_max } = config;
+        let HttpConfig {
+            url,
+            timeout,
+            response_bytes_max,
+        } = config;
         let refuse = |reason: String| RpcError::Address { reason };
-        let uri: Uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| refuse(error.to_string()))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| refuse(error.to_string()))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(refuse("expected http://HOST or https://HOST".to_owned()));
         }
@@ -106,27 +118,49 @@ impl HttpTransport {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { uri, client, next_id: AtomicU64::new(1), timeout, response_bytes_max })
+        Ok(Self {
+            uri,
+            client,
+            next_id: AtomicU64::new(1),
+            timeout,
+            response_bytes_max,
+        })
     }
 
-    async fn exchange(&self, method: &str, body: Vec<u8>) -> Result<(StatusCode, HeaderMap, Bytes), RpcError> {
-        let connection =
-            |reason: String| RpcError::Connection { method: method.to_owned(), reason };
+    async fn exchange(
+        &self,
+        method: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RpcError> {
+        let connection = |reason: String| RpcError::Connection {
+            method: method.to_owned(),
+            reason,
+        };
         let request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| connection(error.to_string()))?;
-        let response = self.client.request(request).await.map_err(|error| connection(chain_of(&error)))?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| connection(chain_of(&error)))?;
         let (parts, body) = response.into_parts();
-        let bytes = Limited::new(body, self.response_bytes_max).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                RpcError::ResponseTooLarge { method: method.to_owned(), limit_bytes: self.response_bytes_max }
-            } else {
-                connection(chain_of(error.as_ref()))
-            }
-        })?;
+        let bytes = Limited::new(body, self.response_bytes_max)
+            .collect()
+            .await
+            .map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    RpcError::ResponseTooLarge {
+                        method: method.to_owned(),
+                        limit_bytes: self.response_bytes_max,
+                    }
+                } else {
+                    connection(chain_of(error.as_ref()))
+                }
+            })?;
         Ok((parts.status, parts.headers, bytes.to_bytes()))
     }
 }
@@ -156,20 +190,36 @@ fn read_reply(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Box<RawValue>, RpcError> {
-    let malformed = |reason: String| RpcError::Malformed { method: method.to_owned(), reason };
+    let malformed = |reason: String| RpcError::Malformed {
+        method: method.to_owned(),
+        reason,
+    };
     let reply: ResponseBody<'_> = match serde_json::from_slice(body) {
         Ok(reply) => reply,
         Err(_) if !status.is_success() => {
             let retry_after = retry_after(headers);
-            return Err(RpcError::Status { method: method.to_owned(), status: status.as_u16(), retry_after });
+            return Err(RpcError::Status {
+                method: method.to_owned(),
+                status: status.as_u16(),
+                retry_after,
+            });
         }
         Err(error) => return Err(malformed(error.to_string())),
     };
     if reply.id.as_u64() != Some(id) && !(reply.id.is_null() && reply.error.is_some()) {
-        return Err(RpcError::WrongId { method: method.to_owned(), got: reply.id.to_string(), want: id });
+        return Err(RpcError::WrongId {
+            method: method.to_owned(),
+            got: reply.id.to_string(),
+            want: id,
+        });
     }
     if let Some(ErrorBody { code, message, data }) = reply.error {
-        return Err(RpcError::Node { method: method.to_owned(), code, message, data });
+        return Err(RpcError::Node {
+            method: method.to_owned(),
+            code,
+            message,
+            data,
+        });
     }
     let result = reply.result.map_or("null", RawValue::get);
     RawValue::from_string(result.to_owned()).map_err(|error| malformed(error.to_string()))
@@ -180,12 +230,27 @@ impl Transport for HttpTransport {
     async fn request(&self, method: &str, params: Value) -> Result<Box<RawValue>, RpcError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // Nodes want an array where there are no parameters.
-        let params = if params.is_null() { Value::Array(Vec::new()) } else { params };
-        let body = serde_json::to_vec(&RequestBody { jsonrpc: "2.0", id, method, params })
-            .map_err(|error| RpcError::Encode { method: method.to_owned(), reason: error.to_string() })?;
+        let params = if params.is_null() {
+            Value::Array(Vec::new())
+        } else {
+            params
+        };
+        let body = serde_json::to_vec(&RequestBody {
+            jsonrpc: "2.0",
+            id,
+            method,
+            params,
+        })
+        .map_err(|error| RpcError::Encode {
+            method: method.to_owned(),
+            reason: error.to_string(),
+        })?;
         let (status, headers, body) = tokio::time::timeout(self.timeout, self.exchange(method, body))
             .await
-            .map_err(|_| RpcError::Timeout { method: method.to_owned(), after: self.timeout })??;
+            .map_err(|_| RpcError::Timeout {
+                method: method.to_owned(),
+                after: self.timeout,
+            })??;
         read_reply(method, id, status, &headers, &body)
     }
 }
@@ -198,7 +263,10 @@ mod tests {
     use super::*;
 
     /// A node that answers one request with these bytes and closes; `%BODY` of the request is checked by `seen`.
-    async fn answer_once(response: &'static str, hold_open: bool) -> (HttpTransport, tokio::task::JoinHandle<String>) {
+    async fn answer_once(
+        response: &'static str,
+        hold_open: bool,
+    ) -> (HttpTransport, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
@@ -215,13 +283,19 @@ mod tests {
             }
             String::from_utf8_lossy(&seen[..length]).into_owned()
         });
-        let config =
-            HttpConfig { url, timeout: Duration::from_millis(300), response_bytes_max: 1000 };
+        let config = HttpConfig {
+            url,
+            timeout: Duration::from_millis(300),
+            response_bytes_max: 1000,
+        };
         (HttpTransport::new(config).unwrap(), server)
     }
 
     fn http_ok(body: &str) -> &'static str {
-        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let text = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
         Box::leak(text.into_boxed_str())
     }
 
@@ -235,11 +309,31 @@ mod tests {
         check(http_ok(r#"{"jsonrpc":"2.0","id":2,"result":"0x1"}"#), "WrongId").await;
         check(http_ok(r#"{"jsonrpc":"2.0","result":"0x1"}"#), "WrongId").await;
         check(http_ok("not json"), "Malformed").await;
-        check(http_ok(&format!(r#"{{"id":1,"result":"{}"}}"#, "f".repeat(1000))), "ResponseTooLarge").await;
-        check(http_ok(r#"{"id":1,"error":{"code":-32000,"message":"no"}}"#), "Node").await;
-        check(http_ok(r#"{"id":null,"error":{"code":-32700,"message":"parse error"}}"#), "Node").await;
-        check("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 2\r\n\r\nno", "Status").await;
-        check("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"id\":1", "Connection").await;
+        check(
+            http_ok(&format!(r#"{{"id":1,"result":"{}"}}"#, "f".repeat(1000))),
+            "ResponseTooLarge",
+        )
+        .await;
+        check(
+            http_ok(r#"{"id":1,"error":{"code":-32000,"message":"no"}}"#),
+            "Node",
+        )
+        .await;
+        check(
+            http_ok(r#"{"id":null,"error":{"code":-32700,"message":"parse error"}}"#),
+            "Node",
+        )
+        .await;
+        check(
+            "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 2\r\n\r\nno",
+            "Status",
+        )
+        .await;
+        check(
+            "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"id\":1",
+            "Connection",
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -252,8 +346,16 @@ mod tests {
     #[tokio::test]
     async fn empty_params_are_an_array_and_a_missing_result_is_null() {
         let (transport, server) = answer_once(http_ok(r#"{"jsonrpc":"2.0","id":1}"#), false).await;
-        assert_eq!(transport.request("eth_syncing", Value::Null).await.unwrap().get(), "null");
-        assert!(server.await.unwrap().ends_with(r#""method":"eth_syncing","params":[]}"#));
+        assert_eq!(
+            transport.request("eth_syncing", Value::Null).await.unwrap().get(),
+            "null"
+        );
+        assert!(
+            server
+                .await
+                .unwrap()
+                .ends_with(r#""method":"eth_syncing","params":[]}"#)
+        );
     }
 
     #[test]

@@ -53,7 +53,13 @@ enum Fate {
 impl Faults {
     pub(crate) fn new(seed: u64, rates: Rates) -> Self {
         let random = Random::new(seed);
-        Self(Arc::new(Mutex::new(State { random, rates, lives: None, late: Vec::new(), past: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(State {
+            random,
+            rates,
+            lives: None,
+            late: Vec::new(),
+            past: BTreeMap::new(),
+        })))
     }
 
     /// The process dies after this many more requests; `None`: it lives.
@@ -82,7 +88,14 @@ impl Faults {
 
     fn fate(&self, method: &str) -> Fate {
         let mut state = self.0.lock().unwrap();
-        let Rates { dropped, reply_lost, doubled, late, stale, .. } = state.rates;
+        let Rates {
+            dropped,
+            reply_lost,
+            doubled,
+            late,
+            stale,
+            ..
+        } = state.rates;
         let broadcast = method == "eth_sendRawTransaction";
         let late = if broadcast { late } else { 0 };
         let stale = if broadcast { 0 } else { stale };
@@ -118,14 +131,20 @@ pub(crate) struct FaultyNode {
 }
 
 fn lost(method: &str) -> RpcError {
-    RpcError::Timeout { method: method.to_owned(), after: Duration::ZERO }
+    RpcError::Timeout {
+        method: method.to_owned(),
+        after: Duration::ZERO,
+    }
 }
 
 #[async_trait]
 impl Transport for FaultyNode {
     async fn request(&self, method: &str, params: Value) -> Result<Box<RawValue>, RpcError> {
         if self.faults.is_dead() {
-            return Err(RpcError::Connection { method: method.to_owned(), reason: "the process died".to_owned() });
+            return Err(RpcError::Connection {
+                method: method.to_owned(),
+                reason: "the process died".to_owned(),
+            });
         }
         let fate = self.faults.fate(method);
         let overdue: Vec<Value> = std::mem::take(&mut self.faults.0.lock().unwrap().late);
@@ -158,7 +177,11 @@ impl Transport for FaultyNode {
                 state.past.insert(question, answer.clone());
             }
         }
-        if fate == Fate::ReplyLost { Err(lost(method)) } else { reply }
+        if fate == Fate::ReplyLost {
+            Err(lost(method))
+        } else {
+            reply
+        }
     }
 }
 
@@ -175,7 +198,10 @@ impl FaultyJournal {
         operation: &'static str,
         effect: impl Future<Output = Result<T, JournalError>> + Send,
     ) -> Result<T, JournalError> {
-        let failure = |reason: &str| JournalError::Store { operation, reason: reason.to_owned() };
+        let failure = |reason: &str| JournalError::Store {
+            operation,
+            reason: reason.to_owned(),
+        };
         if self.faults.is_dead() {
             return Err(failure("the process died"));
         }
@@ -184,7 +210,11 @@ impl FaultyJournal {
             return Err(failure("the request was dropped"));
         }
         let result = effect.await;
-        if after { Err(failure("the reply was lost")) } else { result }
+        if after {
+            Err(failure("the reply was lost"))
+        } else {
+            result
+        }
     }
 }
 

@@ -27,13 +27,15 @@ impl Random {
     }
 }
 
-/// Runs `schedule` for every seed, or for the one in `TRADEWIND_SEED`; a failing seed is printed with the command that
-/// replays it.
+/// Runs `schedule` for every seed, for as many as `TRADEWIND_SEEDS` says instead, or for the one in `TRADEWIND_SEED`. A
+/// failing seed is printed with the command that replays it.
 pub(crate) fn for_seeds(test: &str, seeds: u64, schedule: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("TRADEWIND_SEED") {
         return schedule(seed.parse().expect("TRADEWIND_SEED is a number"));
     }
-    for seed in 0..seeds {
+    let asked =
+        std::env::var("TRADEWIND_SEEDS").map(|seeds| seeds.parse().expect("TRADEWIND_SEEDS is a number"));
+    for seed in 0..asked.unwrap_or(seeds) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| schedule(seed)));
         if let Err(failure) = run {
             eprintln!("replay: TRADEWIND_SEED={seed} cargo test -p tradewind-chain --test chain {test}");

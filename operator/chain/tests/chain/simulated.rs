@@ -92,7 +92,12 @@ pub(crate) fn job_of(id: &Id) -> [u8; 32] {
 impl SimulatedChain {
     /// `once_only`: the contract refuses an id that took effect before.
     pub(crate) fn new(account: Address, once_only: bool) -> Self {
-        let genesis = Block { number: 0, hash: keccak256(b"genesis"), parent: [0; 32], txs: Vec::new() };
+        let genesis = Block {
+            number: 0,
+            hash: keccak256(b"genesis"),
+            parent: [0; 32],
+            txs: Vec::new(),
+        };
         let state = State {
             blocks: vec![genesis],
             pool: BTreeMap::new(),
@@ -103,12 +108,18 @@ impl SimulatedChain {
             log_limit: usize::MAX,
             withheld: BTreeSet::new(),
         };
-        Self { account, state: Mutex::new(state) }
+        Self {
+            account,
+            state: Mutex::new(state),
+        }
     }
 
     /// Calls the contract for an id.
     pub(crate) fn call(id: &Id) -> Call {
-        Call { to: CONTRACT, data: id.to_vec() }
+        Call {
+            to: CONTRACT,
+            data: id.to_vec(),
+        }
     }
 
     pub(crate) fn head(&self) -> u64 {
@@ -122,7 +133,18 @@ impl SimulatedChain {
         let hash = keccak256([&id[..], &state.made.to_be_bytes()].concat());
         state.made += 1;
         let (to, data) = (Some(CONTRACT), id.to_vec());
-        state.pool.insert(nonce, Pooled { hash, nonce, max_fee: u128::MAX, tip: 0, gas: u64::MAX, to, data });
+        state.pool.insert(
+            nonce,
+            Pooled {
+                hash,
+                nonce,
+                max_fee: u128::MAX,
+                tip: 0,
+                gas: u64::MAX,
+                to,
+                data,
+            },
+        );
     }
 
     /// Makes a block of what is in the pool and pays enough, at most `transactions_max`.
@@ -201,18 +223,32 @@ impl State {
 
     fn nonce_after(&self, blocks: usize) -> u64 {
         let real = |mined: &&Mined| mined.tx.nonce < 1 << 32;
-        self.blocks.iter().take(blocks).flat_map(|block| &block.txs).filter(real).count() as u64
+        self.blocks
+            .iter()
+            .take(blocks)
+            .flat_map(|block| &block.txs)
+            .filter(real)
+            .count() as u64
     }
 
     fn mine(&mut self, transactions_max: usize) {
         self.made += 1;
         let (number, parent) = (self.head().number + 1, self.head().hash);
         let hash = keccak256([parent, keccak256(self.made.to_be_bytes())].concat());
-        self.blocks.push(Block { number, hash, parent, txs: Vec::new() });
+        self.blocks.push(Block {
+            number,
+            hash,
+            parent,
+            txs: Vec::new(),
+        });
         self.finalized = self.finalized.max(number.saturating_sub(FINALITY_DEPTH));
         for _ in 0..transactions_max {
             let next = self.nonce_after(usize::MAX);
-            let ready = self.pool.keys().copied().find(|nonce| *nonce == next || *nonce >= 1 << 32);
+            let ready = self
+                .pool
+                .keys()
+                .copied()
+                .find(|nonce| *nonce == next || *nonce >= 1 << 32);
             let Some(nonce) = ready.filter(|nonce| self.pool[nonce].max_fee >= self.base_fee) else {
                 break;
             };
@@ -224,25 +260,45 @@ impl State {
 
     /// Each id's effect, or `None` where it fails.
     fn run(&self, ids: &[Id]) -> Vec<Option<Id>> {
-        let mut done: BTreeSet<Id> =
-            self.blocks.iter().flat_map(|block| &block.txs).flat_map(|mined| mined.effects.clone()).collect();
+        let mut done: BTreeSet<Id> = self
+            .blocks
+            .iter()
+            .flat_map(|block| &block.txs)
+            .flat_map(|mined| mined.effects.clone())
+            .collect();
         let once_only = self.once_only;
-        ids.iter().map(|id| (done.insert(*id) || !once_only).then_some(*id)).collect()
+        ids.iter()
+            .map(|id| (done.insert(*id) || !once_only).then_some(*id))
+            .collect()
     }
 
     fn execute(&self, tx: Pooled) -> Mined {
         let (ids, shared) = ids_in(&tx.data);
         if tx.to != Some(CONTRACT) {
-            return Mined { tx, succeeded: true, logs: Vec::new(), effects: Vec::new() };
+            return Mined {
+                tx,
+                succeeded: true,
+                logs: Vec::new(),
+                effects: Vec::new(),
+            };
         }
         let outcomes = self.run(&ids);
         if !shared && outcomes[0].is_none() {
-            return Mined { tx, succeeded: false, logs: Vec::new(), effects: Vec::new() };
+            return Mined {
+                tx,
+                succeeded: false,
+                logs: Vec::new(),
+                effects: Vec::new(),
+            };
         }
         let block = self.head();
         let first = block.txs.iter().map(|mined| mined.logs.len()).sum::<usize>();
         let mut sequences: BTreeMap<[u8; 32], u64> = BTreeMap::new();
-        let earlier = self.blocks.iter().flat_map(|block| &block.txs).flat_map(|mined| &mined.effects);
+        let earlier = self
+            .blocks
+            .iter()
+            .flat_map(|block| &block.txs)
+            .flat_map(|mined| &mined.effects);
         earlier.for_each(|id| *sequences.entry(job_of(id)).or_default() += 1);
         let mut logs = Vec::new();
         for (step, outcome) in outcomes.iter().enumerate() {
@@ -270,21 +326,27 @@ impl State {
                 "removed": false,
             }));
         }
-        Mined { tx, succeeded: true, logs, effects: outcomes.into_iter().flatten().collect() }
+        Mined {
+            tx,
+            succeeded: true,
+            logs,
+            effects: outcomes.into_iter().flatten().collect(),
+        }
     }
 
     fn find(&self, tag: &Value) -> Option<usize> {
         let head = self.blocks.len() - 1;
         match tag {
             Value::String(tag) if tag == "latest" || tag == "pending" => Some(head),
-            Value::String(tag) if tag == "finalized" => {
-                usize::try_from(self.finalized).ok()
-            }
+            Value::String(tag) if tag == "finalized" => usize::try_from(self.finalized).ok(),
             Value::String(tag) => {
                 let number = usize::from_str_radix(tag.trim_start_matches("0x"), 16).unwrap();
                 (number <= head).then_some(number)
             }
-            other => self.blocks.iter().position(|block| json!(hex(&block.hash)) == other["blockHash"]),
+            other => self
+                .blocks
+                .iter()
+                .position(|block| json!(hex(&block.hash)) == other["blockHash"]),
         }
     }
 
@@ -317,15 +379,18 @@ impl State {
 
     fn accept(&mut self, raw: &str) -> Result<Value, String> {
         let raw: Bytes = raw.parse().map_err(|_| "no hex".to_owned())?;
-        let (tx, _) =
-            Eip1559TransactionRequest::decode_signed_rlp(&Rlp::new(&raw[1..])).map_err(|error| error.to_string())?;
+        let (tx, _) = Eip1559TransactionRequest::decode_signed_rlp(&Rlp::new(&raw[1..]))
+            .map_err(|error| error.to_string())?;
         let hash = keccak256(&raw);
         let nonce = tx.nonce.unwrap().as_u64();
         let to = match tx.to {
             Some(NameOrAddress::Address(to)) => Some(Address::from_bytes(to.0)),
             _ => None,
         };
-        let (max_fee, tip) = (tx.max_fee_per_gas.unwrap().as_u128(), tx.max_priority_fee_per_gas.unwrap().as_u128());
+        let (max_fee, tip) = (
+            tx.max_fee_per_gas.unwrap().as_u128(),
+            tx.max_priority_fee_per_gas.unwrap().as_u128(),
+        );
         let pooled = Pooled {
             hash,
             nonce,
@@ -358,12 +423,23 @@ impl State {
             };
             self.blocks[from..=to].iter().collect()
         } else {
-            let at = self.find(&json!({"blockHash": filter["blockHash"]})).ok_or("unknown block")?;
+            let at = self
+                .find(&json!({"blockHash": filter["blockHash"]}))
+                .ok_or("unknown block")?;
             vec![&self.blocks[at]]
         };
-        let shown = blocks.into_iter().filter(|block| !self.withheld.contains(&block.hash));
-        let logs: Vec<&Value> = shown.flat_map(|block| &block.txs).flat_map(|mined| &mined.logs).collect();
-        if logs.len() > self.log_limit { Err("query returns too many results".to_owned()) } else { Ok(json!(logs)) }
+        let shown = blocks
+            .into_iter()
+            .filter(|block| !self.withheld.contains(&block.hash));
+        let logs: Vec<&Value> = shown
+            .flat_map(|block| &block.txs)
+            .flat_map(|mined| &mined.logs)
+            .collect();
+        if logs.len() > self.log_limit {
+            Err("query returns too many results".to_owned())
+        } else {
+            Ok(json!(logs))
+        }
     }
 
     fn answer(&mut self, method: &str, params: &Value) -> Result<Value, (i64, String)> {
@@ -372,11 +448,13 @@ impl State {
         Ok(match method {
             "eth_chainId" => number(CHAIN_ID),
             "eth_getBlockByNumber" => self.find(&params[0]).map_or(Value::Null, |at| self.show(at)),
-            "eth_getBlockByHash" => {
-                self.find(&json!({"blockHash": params[0]})).map_or(Value::Null, |at| self.show(at))
-            }
+            "eth_getBlockByHash" => self
+                .find(&json!({"blockHash": params[0]}))
+                .map_or(Value::Null, |at| self.show(at)),
             "eth_getTransactionCount" => {
-                let at = self.find(&params[1]).ok_or_else(|| plain("unknown block".to_owned()))?;
+                let at = self
+                    .find(&params[1])
+                    .ok_or_else(|| plain("unknown block".to_owned()))?;
                 let mut nonce = self.nonce_after(at + 1);
                 if params[1] == "pending" {
                     while self.pool.contains_key(&nonce) {
@@ -421,7 +499,11 @@ fn ids_in(data: &[u8]) -> (Vec<Id>, bool) {
         return (vec![[0; 32]], false);
     }
     let kind = [ParamType::Array(Box::new(ParamType::Bytes))];
-    let calls = ethers::abi::decode(&kind, &data[4..]).unwrap().remove(0).into_array().unwrap();
+    let calls = ethers::abi::decode(&kind, &data[4..])
+        .unwrap()
+        .remove(0)
+        .into_array()
+        .unwrap();
     let ids = calls.into_iter().map(|call| call.into_bytes().unwrap());
     (ids.map(|id| <[u8; 32]>::decode(id).unwrap()).collect(), true)
 }
@@ -433,9 +515,12 @@ impl Transport for SimulatedChain {
         let answer = self.state.lock().unwrap().answer(method, &params);
         match answer {
             Ok(answer) => Ok(RawValue::from_string(answer.to_string()).unwrap()),
-            Err((code, message)) => {
-                Err(RpcError::Node { method: method.to_owned(), code, message, data: None })
-            }
+            Err((code, message)) => Err(RpcError::Node {
+                method: method.to_owned(),
+                code,
+                message,
+                data: None,
+            }),
         }
     }
 }

@@ -16,27 +16,74 @@ fn tx_of(nonce: u64) -> Hash32 {
 }
 
 fn block(number: u64) -> BlockId {
-    BlockId { number: BlockNumber::new(number), hash: Hash32::ZERO }
+    BlockId {
+        number: BlockNumber::new(number),
+        hash: Hash32::ZERO,
+    }
 }
 
 fn included(nonce: u64, at: u64) -> Inclusion {
-    Inclusion { tx: tx_of(nonce), block: block(at), succeeded: true, failed_steps: BTreeMap::new() }
+    Inclusion {
+        tx: tx_of(nonce),
+        block: block(at),
+        succeeded: true,
+        failed_steps: BTreeMap::new(),
+    }
 }
 
 fn slot(number: u64, signed_at: u64, place: Place) -> Slot {
     let signed_at = BlockNumber::new(signed_at);
-    let account = AccountRef { chain_id: 1, account: Address::ZERO };
-    let attempt = Attempt { tx: tx_of(number), raw: Vec::new(), signed_at };
-    let record = Record { account, nonce: nonce(number), intents: Vec::new(), attempts: vec![attempt] };
-    let payload = Payload { to: None, data: Vec::new(), gas_limit: 21_000 };
-    let newest_fees = Fees { max_fee: Wei::from_gwei(2), priority_fee: Wei::from_gwei(1) };
-    let signed = Some(Signed { payload, newest: tx_of(number), newest_fees, signed_at });
-    Slot { entry: Entry { record, revision: Revision("1".to_owned()) }, signed, place }
+    let account = AccountRef {
+        chain_id: 1,
+        account: Address::ZERO,
+    };
+    let attempt = Attempt {
+        tx: tx_of(number),
+        raw: Vec::new(),
+        signed_at,
+    };
+    let record = Record {
+        account,
+        nonce: nonce(number),
+        intents: Vec::new(),
+        attempts: vec![attempt],
+    };
+    let payload = Payload {
+        to: None,
+        data: Vec::new(),
+        gas_limit: 21_000,
+    };
+    let newest_fees = Fees {
+        max_fee: Wei::from_gwei(2),
+        priority_fee: Wei::from_gwei(1),
+    };
+    let signed = Some(Signed {
+        payload,
+        newest: tx_of(number),
+        newest_fees,
+        signed_at,
+    });
+    Slot {
+        entry: Entry {
+            record,
+            revision: Revision("1".to_owned()),
+        },
+        signed,
+        place,
+    }
 }
 
 fn view(latest: u64, slots: impl IntoIterator<Item = Slot>) -> View {
-    let slots = slots.into_iter().map(|slot| (slot.entry.record.nonce, slot)).collect();
-    View { latest: nonce(latest), pending: nonce(latest), head: BlockNumber::new(HEAD), slots }
+    let slots = slots
+        .into_iter()
+        .map(|slot| (slot.entry.record.nonce, slot))
+        .collect();
+    View {
+        latest: nonce(latest),
+        pending: nonce(latest),
+        head: BlockNumber::new(HEAD),
+        slots,
+    }
 }
 
 fn config() -> SenderConfig {
@@ -48,14 +95,20 @@ fn planned(view: &View, queued: usize) -> Plan {
 }
 
 fn sent_at(nonces: &[u64], at: u64) -> Broadcasts {
-    nonces.iter().map(|nonce| (tx_of(*nonce), UnixMillis::new(at))).collect()
+    nonces
+        .iter()
+        .map(|nonce| (tx_of(*nonce), UnixMillis::new(at)))
+        .collect()
 }
 
 #[test]
 fn a_new_account_starts_at_its_first_free_nonce_once_its_pool_is_empty() {
     let mut fresh = view(7, []);
     assert_eq!(planned(&fresh, 0), Plan::default());
-    let claim = Action::Claim { first: nonce(7), transactions_max: config().in_flight_max };
+    let claim = Action::Claim {
+        first: nonce(7),
+        transactions_max: config().in_flight_max,
+    };
     assert_eq!(planned(&fresh, 1).actions, [claim]);
     fresh.pending = nonce(8);
     assert_eq!(planned(&fresh, 1).waiting, Some(WaitReason::AccountBusy));
@@ -65,7 +118,10 @@ fn a_new_account_starts_at_its_first_free_nonce_once_its_pool_is_empty() {
 fn final_records_are_removed_but_for_the_newest() {
     let check = |places: [Place; 3], expected: &[u64]| {
         let slots = (5..).zip(places).map(|(nonce, place)| slot(nonce, HEAD, place));
-        let removed: Vec<_> = expected.iter().map(|number| Action::Remove(nonce(*number))).collect();
+        let removed: Vec<_> = expected
+            .iter()
+            .map(|number| Action::Remove(nonce(*number)))
+            .collect();
         let plan = planned(&view(8, slots), 0);
         assert_eq!(plan.actions, removed);
     };
@@ -80,10 +136,17 @@ fn final_records_are_removed_but_for_the_newest() {
 #[test]
 fn a_nonce_used_without_a_record_stops_everything_until_a_person_adopts_it() {
     let check = |view: View, adopt: Option<u64>, expected: Option<u64>| {
-        let config = SenderConfig { adopt_nonces_below: adopt.map(nonce), ..config() };
+        let config = SenderConfig {
+            adopt_nonces_below: adopt.map(nonce),
+            ..config()
+        };
         let plan = plan(&view, &Broadcasts::new(), 1, &config, NOW);
-        let alerts: Vec<_> =
-            expected.iter().map(|number| Alert::ForeignNonce { nonce: nonce(*number) }).collect();
+        let alerts: Vec<_> = expected
+            .iter()
+            .map(|number| Alert::ForeignNonce {
+                nonce: nonce(*number),
+            })
+            .collect();
         assert_eq!(plan.alerts, alerts);
         assert_eq!(plan.actions.is_empty(), expected.is_some(), "{:?}", plan.actions);
     };
@@ -100,10 +163,19 @@ fn a_nonce_used_without_a_record_stops_everything_until_a_person_adopts_it() {
 
 #[test]
 fn adopted_nonces_are_not_claimed_again() {
-    let config = SenderConfig { adopt_nonces_below: Some(nonce(9)), ..config() };
+    let config = SenderConfig {
+        adopt_nonces_below: Some(nonce(9)),
+        ..config()
+    };
     let restored = view(9, [slot(5, HEAD, Place::Final(included(5, 90)))]);
     let plan = plan(&restored, &Broadcasts::new(), 1, &config, NOW);
-    assert_eq!(plan.actions, [Action::Claim { first: nonce(9), transactions_max: 16 }]);
+    assert_eq!(
+        plan.actions,
+        [Action::Claim {
+            first: nonce(9),
+            transactions_max: 16
+        }]
+    );
 }
 
 #[test]
@@ -119,7 +191,11 @@ fn what_waits_is_sent_then_repeated_then_outbid() {
     check(HEAD, sent_at(&[5], NOW.get() - 11_999), None);
     check(HEAD, sent_at(&[5], NOW.get() - 12_000), broadcast);
     check(HEAD - 4, sent_at(&[5], NOW.get()), None);
-    check(HEAD - 5, sent_at(&[5], NOW.get()), Some(Action::Replace(nonce(5))));
+    check(
+        HEAD - 5,
+        sent_at(&[5], NOW.get()),
+        Some(Action::Replace(nonce(5))),
+    );
     // A clock that was set back does not silence the sender.
     check(HEAD, sent_at(&[5], NOW.get() + 5), broadcast);
 }
@@ -128,7 +204,10 @@ fn what_waits_is_sent_then_repeated_then_outbid() {
 fn holes_between_records_are_filled_and_nothing_below_them_is() {
     let waiting = |number| slot(number, HEAD, Place::Waiting);
     let plan = planned(&view(5, [waiting(5), waiting(8)]), 0);
-    assert_eq!(plan.actions[..2], [Action::FillHole(nonce(6)), Action::FillHole(nonce(7))]);
+    assert_eq!(
+        plan.actions[..2],
+        [Action::FillHole(nonce(6)), Action::FillHole(nonce(7))]
+    );
     // A node that lags shows nonces as free that were used, and their records removed, long ago.
     let lagging = planned(&view(3, [waiting(8)]), 0);
     assert_eq!(lagging.actions, [Action::Broadcast(nonce(8))]);
@@ -140,7 +219,13 @@ fn no_more_wait_for_inclusion_than_may() {
     let in_flight = |count: u64| view(5, (5..5 + count).map(|number| slot(number, HEAD, Place::Waiting)));
     let sent = sent_at(&(0..40).collect::<Vec<_>>(), NOW.get());
     let claim = |count: u64| plan(&in_flight(count), &sent, 1, &config(), NOW);
-    assert_eq!(claim(3).actions, [Action::Claim { first: nonce(8), transactions_max: 13 }]);
+    assert_eq!(
+        claim(3).actions,
+        [Action::Claim {
+            first: nonce(8),
+            transactions_max: 13
+        }]
+    );
     assert_eq!(claim(16).waiting, Some(WaitReason::InFlightFull));
 }
 
