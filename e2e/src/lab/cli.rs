@@ -2,7 +2,7 @@
 //! was asked for to standard output.
 
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -24,13 +24,15 @@ pub enum LabCommand {
     #[command(after_help = "A lab that is up in the same shape is left as it is.\n\
         Ctrl-C before the lab is up takes everything down again.")]
     Up(Shape),
-    /// Raise a lab, run a command in it, and lower the lab again, also after Ctrl-C.
-    #[command(after_help = "Example: e2e lab with --name try --clusters 1 -- kubectl get nodes")]
+    /// Raise a lab, run a command beside it, and lower the lab again, also after Ctrl-C.
+    #[command(after_help = "TRADEWIND_LAB names the lab to the command, which stays in the machine's own network:\n\
+        a test enters by Lab::from_environment, a shell by `e2e lab exec`.\n\
+        Example: e2e lab with --name ci --clusters 3 -- cargo test -p tradewind-e2e --test lab")]
     With {
         /// Which lab.
         #[command(flatten)]
         shape: Shape,
-        /// The command and its arguments; TRADEWIND_LAB names the lab to it.
+        /// The command and its arguments.
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
@@ -174,10 +176,23 @@ fn with(shape: &Shape, command: &[String]) -> Result<ExitCode, LabError> {
     let call_off = call_off_on_signal()?;
     let lab = raise(shape, &call_off)?;
     // The command is of our process group and hears Ctrl-C itself; we wait for it either way.
-    let outcome = exec(&lab, None, command);
+    let outcome = status_of(&mut command_of(command, &lab));
     drop(lab);
     Progress::shown().during(&format!("lowering lab {}", shape.name), || Lab::down(&shape.name))?;
     outcome
+}
+
+fn command_of(command: &[String], lab: &Lab) -> Command {
+    let mut command_line = command.iter();
+    let mut command = Command::new(command_line.next().map_or("true", String::as_str));
+    command.args(command_line).env("TRADEWIND_LAB", &lab.spec.name);
+    command
+}
+
+fn status_of(command: &mut Command) -> Result<ExitCode, LabError> {
+    let doing = format!("run {}", command.get_program().to_string_lossy());
+    let status = command.status().map_err(LabError::io(doing))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 fn exec(lab: &Lab, cluster: Option<&str>, command: &[String]) -> Result<ExitCode, LabError> {
@@ -193,9 +208,7 @@ fn exec(lab: &Lab, cluster: Option<&str>, command: &[String]) -> Result<ExitCode
     if let Some(cluster) = cluster {
         inside.env("KUBECONFIG", cluster.kubeconfig());
     }
-    let status = inside.status().map_err(LabError::io(format!("run {program}")))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    status_of(&mut inside)
 }
 
 fn status() -> Result<(), LabError> {

@@ -2,8 +2,11 @@
 //! OCI archives under the hash of everything that went into them, and pushed into a lab's registry.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::command::run;
 use super::error::LabError;
@@ -162,6 +165,10 @@ impl Image {
     /// Pushes the image into the registry of a lab.
     pub(crate) fn push(&self, lab: &LabPlaces) -> Result<ImageReference, LabError> {
         let doing = format!("push the image {}", self.name);
+        // The registry mixes up uploads of the same image that meet.
+        let lock = fs::File::create(lab.run().join("push.lock")).map_err(LabError::io(doing.clone()))?;
+        flock(lock.as_fd(), FlockOperation::LockExclusive)
+            .map_err(|error| LabError::Io { doing: doing.clone(), source: error.into() })?;
         let digest = tempfile::NamedTempFile::new().map_err(LabError::io(doing.clone()))?;
         let repository = format!("{}/{}", registry::address(), self.name);
         run(

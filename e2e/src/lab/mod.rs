@@ -196,6 +196,12 @@ impl Lab {
         self.driver.run(future)
     }
 
+    /// How far the lab is, by its own record.
+    pub fn phase(&self) -> Result<Phase, LabError> {
+        let state = State::read(&self.places)?;
+        state.map(|state| state.phase).ok_or_else(|| LabError::NotUp(self.spec.name.clone()))
+    }
+
     /// The lab's shape.
     pub fn spec(&self) -> &LabSpec {
         &self.spec

@@ -1,0 +1,65 @@
+//! The contracts and the money on the lab's chain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tradewind_chain::contracts::{self, Deployment};
+use tradewind_chain::read::Parameters;
+use tradewind_chain::transport::{HttpConfig, HttpTransport};
+use tradewind_chain::{LocalSigner, Node, calls};
+use tradewind_market::{Address, Bps, Decimals, Seconds, TokenAmount};
+
+use super::account::Role;
+use super::error::MarketError;
+use super::TOKEN_DECIMALS;
+use crate::lab::Lab;
+
+/// The market's fee in the lab.
+const FEE: Bps = Bps::new(100);
+/// Whole tokens that the consumer and each provider start with.
+const PURSE: &str = "1000";
+/// A bond can leave after this; longer than any lab job lasts.
+const UNBOND_DELAY: Seconds = Seconds::new(3_600);
+
+/// Where the contracts are.
+#[derive(Clone, Debug)]
+pub(super) struct Contracts {
+    pub(super) market: String,
+    pub(super) token: String,
+    pub(super) start_block: u64,
+    pub(super) chain_id: u64,
+}
+
+impl Contracts {
+    /// Deploys market and token, and gives everyone a purse.
+    pub(super) async fn deploy(lab: &Lab, artifacts: &Path) -> Result<Self, MarketError> {
+        let node = connect(lab).await?;
+        let deployer = LocalSigner::from_hex(Role::Deployer.account().key).map_err(|error| MarketError::Chain(error.to_string()))?;
+        let parameters = Parameters { fee_bps: FEE, unbond_delay: UNBOND_DELAY };
+        let Deployment { chain_id, market, start } =
+            contracts::deploy_market(&node, &deployer, artifacts, &parameters).await?;
+        let token = contracts::deploy_lab_token(&node, &deployer, artifacts).await?;
+        let purse = purse()?;
+        let providers = lab.spec().clusters.len().saturating_sub(1);
+        for role in std::iter::once(Role::Consumer).chain((0..providers).map(Role::Provider)) {
+            let owner: Address =
+                role.account().address.parse().map_err(|error| MarketError::Chain(format!("{error}")))?;
+            contracts::send(&node, &deployer, &calls::mint(token, owner, purse)).await?;
+        }
+        Ok(Self { market: market.to_string(), token: token.to_string(), start_block: start.get(), chain_id })
+    }
+}
+
+fn purse() -> Result<TokenAmount, MarketError> {
+    let unreadable = |error: &dyn std::fmt::Display| MarketError::Chain(error.to_string());
+    let decimals = Decimals::new(TOKEN_DECIMALS).map_err(|error| unreadable(&error))?;
+    TokenAmount::from_decimal_exact(PURSE, decimals).map_err(|error| unreadable(&error))
+}
+
+async fn connect(lab: &Lab) -> Result<Node, MarketError> {
+    let transport = HttpTransport::new(HttpConfig::new(lab.evm().url()))
+        .map_err(|error| MarketError::Chain(error.to_string()))?;
+    Node::connect(Arc::new(transport), lab.spec().evm.chain_id)
+        .await
+        .map_err(|error| MarketError::Chain(error.to_string()))
+}

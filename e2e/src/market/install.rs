@@ -1,0 +1,169 @@
+//! The chart, installed as its README says.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Api;
+use kube::api::{ObjectMeta, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::account::Role;
+use super::error::MarketError;
+use super::{GATEWAY_PORT, Market, NAMESPACE};
+use crate::lab::{Cluster, ImageReference, ImageSource, Lab, Progress, source_root};
+
+const FIELD_MANAGER: &str = "tradewind-e2e";
+
+/// What the market's pods are made of.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The operator.
+    pub operator: ImageReference,
+    /// The gateway, also as a relay.
+    pub gateway: ImageReference,
+    /// What runs beside and around a job's program.
+    pub pod: ImageReference,
+    /// POV-Ray, as a job image.
+    pub povray: ImageReference,
+    /// A shell and small tools, as a job image.
+    pub busybox: ImageReference,
+}
+
+impl Images {
+    /// Builds what is not in the cache, and pushes all into the lab's registry.
+    pub(super) fn push(lab: &Lab, progress: &Progress) -> Result<Self, MarketError> {
+        Ok(Self {
+            operator: lab.push(&ImageSource::product("operator")?)?,
+            gateway: lab.push(&ImageSource::product("gateway")?)?,
+            pod: lab.push(&ImageSource::product("pod")?)?,
+            povray: lab.push(&ImageSource::povray(progress)?)?,
+            busybox: lab.push(&ImageSource::busybox())?,
+        })
+    }
+}
+
+/// The protocol's windows, in seconds, short enough for a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Added to a group's run time until seats must have committed.
+    pub commit_grace: u32,
+    /// To reveal in.
+    pub reveal: u32,
+    /// To appeal in: dissenters' bonds stay locked that long.
+    pub appeal: u32,
+    /// To challenge the availability of results in.
+    pub availability: u32,
+    /// For running seats after a cancellation.
+    pub cancel_grace: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { commit_grace: 120, reveal: 60, appeal: 10, availability: 10, cancel_grace: 10 }
+    }
+}
+
+impl Windows {
+    fn arguments(self) -> [String; 6] {
+        [
+            format!("--commit-grace={}", self.commit_grace),
+            format!("--reveal-window={}", self.reveal),
+            format!("--appeal-window={}", self.appeal),
+            format!("--availability-window={}", self.availability),
+            format!("--cancel-grace={}", self.cancel_grace),
+            "--resync=5".to_owned(),
+        ]
+    }
+}
+
+impl Market<'_> {
+    pub(super) async fn install_consumer(&self) -> Result<(), MarketError> {
+        let cluster = self.consumer()?;
+        let client = cluster.client().await?;
+        namespace(&client).await?;
+        secret(&client, "tradewind-keys", &keys(Role::Consumer)).await?;
+        secret(&client, "tradewind-gateway-key", &BTreeMap::from([("account", Role::Gateway.account().key.to_owned())]))
+            .await?;
+        let mut values = self.values("consumer")?;
+        values["consumer"] = json!({"tokens": [self.token()], "plainHttpRegistries": [self.lab.registry()]});
+        values["gateway"] = json!({
+            "enabled": true,
+            "service": {"type": "NodePort", "port": 8080, "nodePort": GATEWAY_PORT},
+            "extraArgs": [format!("--token={}", self.token()), format!("--public-url={}", self.gateway()?)],
+        });
+        values["operator"]["extraArgs"] = json!(self.windows.arguments());
+        self.install(&cluster, &values).await
+    }
+
+    pub(super) async fn install_provider(&self, cluster: Cluster<'_>) -> Result<(), MarketError> {
+        let client = cluster.client().await?;
+        namespace(&client).await?;
+        secret(&client, "tradewind-keys", &keys(self.role_of(&cluster)?)).await?;
+        let mut values = self.values("provider")?;
+        values["relay"] = json!({"enabled": true});
+        values["operator"]["extraArgs"] = json!(["--resync=5"]);
+        self.install(&cluster, &values).await
+    }
+
+    /// Who a cluster's operator is on the chain.
+    pub fn role_of(&self, cluster: &Cluster<'_>) -> Result<Role, MarketError> {
+        let providers = self.providers()?;
+        let index = providers.iter().position(|provider| provider.name() == cluster.name());
+        Ok(index.map_or(Role::Consumer, Role::Provider))
+    }
+
+    fn values(&self, role: &str) -> Result<Value, MarketError> {
+        Ok(json!({
+            "role": role,
+            "images": {
+                "operator": self.images.operator.pinned(),
+                "gateway": self.images.gateway.pinned(),
+                "pod": self.images.pod.pinned(),
+            },
+            "chain": {
+                "rpcUrl": self.lab.evm().url(),
+                "chainId": self.chain.chain_id,
+                "market": self.address(),
+                "startBlock": self.chain.start_block,
+                "pollMilliseconds": 250,
+            },
+            "gateways": [self.gateway()?],
+            "operator": {"logFormat": "json"},
+        }))
+    }
+
+    async fn install(&self, cluster: &Cluster<'_>, values: &Value) -> Result<(), MarketError> {
+        let chart = source_root().join("charts/tradewind");
+        cluster.helm_install("tradewind", NAMESPACE, &chart, values).await?;
+        Ok(())
+    }
+}
+
+fn keys(role: Role) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("account", role.account().key.to_owned()), ("seed", role.seed())])
+}
+
+async fn namespace(client: &kube::Client) -> Result<(), MarketError> {
+    let object = Namespace {
+        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    Api::<Namespace>::all(client.clone())
+        .patch(NAMESPACE, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
+        .await
+        .map(drop)
+        .map_err(MarketError::kubernetes("make the namespace"))
+}
+
+async fn secret(client: &kube::Client, name: &str, data: &BTreeMap<&str, String>) -> Result<(), MarketError> {
+    let object = Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        string_data: Some(data.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
+        ..Secret::default()
+    };
+    Api::<Secret>::namespaced(client.clone(), NAMESPACE)
+        .patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
+        .await
+        .map(drop)
+        .map_err(MarketError::kubernetes(format!("make the secret {name}")))
+}
