@@ -1,6 +1,10 @@
 //! The command line, read once into typed settings.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use tradewind_daemon::{DaemonArgs, args::parse_seconds};
@@ -60,15 +64,15 @@ pub struct Args {
 #[command(next_help_heading = "Role gateway")]
 pub struct GatewayArgs {
     /// Folder of the object store. Replicas share one.
-    #[arg(long, env = "TRADEWIND_STORE", required_if_eq("role", "gateway"))]
+    #[arg(long, env = "TRADEWIND_STORE")]
     pub store: Option<PathBuf>,
 
     /// URL of the node that tells who has standing.
-    #[arg(long, env = "TRADEWIND_CHAIN_RPC", required_if_eq("role", "gateway"))]
+    #[arg(long, env = "TRADEWIND_CHAIN_RPC")]
     pub chain_rpc: Option<String>,
 
     /// File with the private key (hex) that signs receipts. Replicas share one.
-    #[arg(long, env = "TRADEWIND_KEY_FILE", required_if_eq("role", "gateway"))]
+    #[arg(long, env = "TRADEWIND_KEY_FILE")]
     pub key_file: Option<PathBuf>,
 
     /// Tokens in which a balance or a bond is standing enough to store and publish.
@@ -101,12 +105,7 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Role relay")]
 pub struct RelayArgs {
     /// Base URLs of the gateways that blobs come from and go to.
-    #[arg(
-        long = "upstream",
-        env = "TRADEWIND_UPSTREAMS",
-        value_delimiter = ',',
-        required_if_eq("role", "relay")
-    )]
+    #[arg(long = "upstream", env = "TRADEWIND_UPSTREAMS", value_delimiter = ',')]
     pub upstreams: Vec<String>,
 
     /// Whether what pods store goes to the first gateway that takes it, or to each.
@@ -114,16 +113,76 @@ pub struct RelayArgs {
     pub spread: SpreadArg,
 
     /// The provider whose cluster this is: only its grants count.
-    #[arg(long, env = "TRADEWIND_PROVIDER", required_if_eq("role", "relay"))]
+    #[arg(long, env = "TRADEWIND_PROVIDER")]
     pub provider: Option<Address>,
 
     /// Folder of the cache.
-    #[arg(long, env = "TRADEWIND_CACHE", required_if_eq("role", "relay"))]
+    #[arg(long, env = "TRADEWIND_CACHE")]
     pub cache: Option<PathBuf>,
 
     /// Bytes that the cache may hold.
     #[arg(long, env = "TRADEWIND_CACHE_BYTES_MAX", default_value_t = 20 << 30)]
     pub cache_bytes_max: u64,
+}
+
+/// A flag that a role cannot do without is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the role {role} needs {flag} (or its environment variable; see --help)")]
+pub struct FlagMissing {
+    role: &'static str,
+    flag: &'static str,
+}
+
+/// What the role `gateway` cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayNeeds<'a> {
+    /// Folder of the object store.
+    pub store: &'a Path,
+    /// URL of the node.
+    pub chain_rpc: &'a str,
+    /// File with the key that signs receipts.
+    pub key_file: &'a Path,
+}
+
+/// What the role `relay` cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayNeeds<'a> {
+    /// Gateways; at least one.
+    pub upstreams: &'a [String],
+    /// Whose grants count.
+    pub provider: Address,
+    /// Folder of the cache.
+    pub cache: &'a Path,
+}
+
+impl GatewayArgs {
+    /// What must be there, or which flag is missing.
+    pub fn needs(&self) -> Result<GatewayNeeds<'_>, FlagMissing> {
+        let missing = |flag| FlagMissing {
+            role: "gateway",
+            flag,
+        };
+        Ok(GatewayNeeds {
+            store: self.store.as_deref().ok_or(missing("--store"))?,
+            chain_rpc: self.chain_rpc.as_deref().ok_or(missing("--chain-rpc"))?,
+            key_file: self.key_file.as_deref().ok_or(missing("--key-file"))?,
+        })
+    }
+}
+
+impl RelayArgs {
+    /// What must be there, or which flag is missing.
+    pub fn needs(&self) -> Result<RelayNeeds<'_>, FlagMissing> {
+        let missing = |flag| FlagMissing { role: "relay", flag };
+        if self.upstreams.is_empty() {
+            return Err(missing("--upstream"));
+        }
+        Ok(RelayNeeds {
+            upstreams: &self.upstreams,
+            provider: self.provider.ok_or(missing("--provider"))?,
+            cache: self.cache.as_deref().ok_or(missing("--cache"))?,
+        })
+    }
 }
 
 /// See [`RelayArgs::spread`].
@@ -213,28 +272,37 @@ mod tests {
 
     #[test]
     fn each_role_names_what_it_lacks() {
-        let parse = |line: &str| Args::try_parse_from(line.split_whitespace());
+        let parse = |line: &str| Args::try_parse_from(line.split_whitespace()).unwrap();
         let market = "--chain-id 31337 --market 0x00000000000000000000000000000000000000aa";
-        let gateway = format!("g {market} --store /s --chain-rpc http://n --key-file /k");
-        assert_eq!(parse(&gateway).unwrap().role, Role::Gateway);
-        let relay = format!(
+        let gateway = parse(&format!(
+            "g {market} --store /s --chain-rpc http://n --key-file /k"
+        ));
+        assert_eq!(gateway.role, Role::Gateway);
+        assert_eq!(gateway.gateway.needs().unwrap().store, Path::new("/s"));
+        assert_eq!(
+            gateway.relay.needs().unwrap_err(),
+            FlagMissing {
+                role: "relay",
+                flag: "--upstream"
+            }
+        );
+        let relay = parse(&format!(
             "g --role relay {market} --upstream http://a,http://b --cache /c \
              --provider 0x00000000000000000000000000000000000000bb"
+        ));
+        assert_eq!(relay.relay.needs().unwrap().upstreams, ["http://a", "http://b"]);
+        let text = parse(&format!("g {market} --store /s --chain-rpc http://n"))
+            .gateway
+            .needs()
+            .unwrap_err();
+        assert_eq!(
+            text.to_string(),
+            "the role gateway needs --key-file (or its environment variable; see --help)"
         );
-        assert_eq!(parse(&relay).unwrap().relay.upstreams, ["http://a", "http://b"]);
-        for (line, lacking) in [
-            (
-                format!("g {market} --store /s --chain-rpc http://n"),
-                "--key-file",
-            ),
-            (
-                format!("g --role relay {market} --upstream http://a --cache /c"),
-                "--provider",
-            ),
-            ("g --store /s".to_owned(), "--market"),
-        ] {
-            let error = parse(&line).unwrap_err().to_string();
-            assert!(error.contains(lacking), "{line}: {error}");
-        }
+        let nothing = Args::try_parse_from(["g"]).unwrap_err().to_string();
+        assert!(
+            nothing.contains("--market") && nothing.contains("--chain-id"),
+            "{nothing}"
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use clap::Parser;
 use prometheus::Registry;
 use tradewind_chain::{
@@ -12,7 +11,7 @@ use tradewind_chain::{
 };
 use tradewind_daemon::{About, CancellationToken, Gate, Process, ServeLimits, log, serve, serve::listen};
 use tradewind_gateway::{
-    args::{Args, Role},
+    args::{Args, GatewayNeeds, RelayNeeds, Role},
     gateway::{Clock, Gateway, GatewayParts},
     relay::{Relay, RelayParts},
     standing::{ChainMarket, Standings},
@@ -78,11 +77,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn gateway(args: &Args, registry: &Registry) -> anyhow::Result<Gateway> {
     let flags = &args.gateway;
-    let store = flags.store.as_deref().context("--store is needed")?;
-    let rpc = flags.chain_rpc.as_deref().context("--chain-rpc is needed")?;
-    let key_file = flags.key_file.as_deref().context("--key-file is needed")?;
+    let GatewayNeeds {
+        store,
+        chain_rpc,
+        key_file,
+    } = flags.needs()?;
     let signer = LocalSigner::from_secret_file(key_file)?;
-    let transport = HttpTransport::new(HttpConfig::new(rpc))?;
+    let transport = HttpTransport::new(HttpConfig::new(chain_rpc))?;
     let node = Node::connect(Arc::new(transport), args.chain_id).await?;
     let market = ChainMarket::new(Reader::new(node, args.market));
     if flags.tokens.is_empty() {
@@ -101,14 +102,18 @@ async fn gateway(args: &Args, registry: &Registry) -> anyhow::Result<Gateway> {
 }
 
 fn relay(args: &Args, registry: &Registry) -> anyhow::Result<Relay> {
-    let flags = &args.relay;
+    let RelayNeeds {
+        upstreams,
+        provider,
+        cache,
+    } = args.relay.needs()?;
     let parts = RelayParts {
-        upstream: GatewayClient::new(ClientConfig::new(flags.upstreams.clone()))?,
-        spread: flags.spread.into(),
-        provider: flags.provider.context("--provider is needed")?,
+        upstream: GatewayClient::new(ClientConfig::new(upstreams))?,
+        spread: args.relay.spread.into(),
+        provider,
         domain: args.domain(),
-        cache: flags.cache.clone().context("--cache is needed")?,
-        cache_bytes: flags.cache_bytes_max,
+        cache: cache.to_owned(),
+        cache_bytes: args.relay.cache_bytes_max,
         limits: args.limits(),
         clock: Clock::system(),
     };
