@@ -13,6 +13,7 @@ pub mod compute_job;
 pub mod compute_lease;
 pub mod condition;
 pub mod generate;
+pub mod job_status;
 pub mod market_ref;
 pub mod provider_offer;
 mod rule;
