@@ -10,7 +10,7 @@
 //! [`eip712`], [`derivation`], [`message`], [`document`] are what is hashed and signed;
 //! [`event`] is what the chain says, [`state`] what an event makes of a job, group, seat or offer, and
 //! [`index`] the sum of all events;
-//! [`matching`] chooses offers.
+//! [`matching`] chooses offers, and [`plan`] says what to do next.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 // An oracle in a test computes plainly, and its overflow fails the test.
@@ -32,6 +32,7 @@ pub mod matching;
 pub mod message;
 pub mod money;
 pub mod offer;
+pub mod plan;
 pub mod quantity;
 pub mod state;
 pub mod terms;
