@@ -26,6 +26,8 @@ use crate::handshake::{self, Ended, Ending, FromStep, Plan, ToStep};
 /// How long `collect` may take to start listening; its container is started before ours.
 const CONNECT_PATIENCE: Duration = Duration::from_mins(1);
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// More than honest neighbours on one node use, less than a node's process numbers (32,768 by default).
+const PROCESSES_OF_NEIGHBOURS: u64 = 8192;
 /// The kubelet mounts it into every container: a unit could leave a note for the next in it.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -71,7 +73,7 @@ pub(crate) fn run(socket: &Path) -> Result<(), StepError> {
         ToStep::Finish => return Ok(()),
         ToStep::Run { .. } => return Err(StepError::Connection(io::ErrorKind::InvalidData.into())),
     };
-    bound_files(&plan)?;
+    bound_units(&plan)?;
     loop {
         match handshake::receive(&mut peer).map_err(StepError::Connection)? {
             ToStep::Run { unit } => {
@@ -99,18 +101,23 @@ fn protect_self() -> Result<(), StepError> {
     Ok(())
 }
 
-/// No file of a unit grows beyond what all its files together may hold. Units inherit it.
-fn bound_files(plan: &Plan) -> Result<(), StepError> {
-    let wanted = plan.limits.output_bytes.max(plan.limits.scratch_bytes);
-    let now = rustix::process::getrlimit(Resource::Fsize);
-    let allowed = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    rustix::process::setrlimit(
-        Resource::Fsize,
-        Rlimit {
-            current: Some(allowed),
-            maximum: Some(allowed),
-        },
-    )?;
+/// What the kernel itself holds units to, as they inherit it: no file grows beyond what all files together
+/// may hold; and a fork bomb that is faster than our counting meets an end. The kernel counts processes per
+/// user and node, so that limit leaves room for honest neighbours with the same user.
+fn bound_units(plan: &Plan) -> Result<(), StepError> {
+    let bytes = plan.limits.output_bytes.max(plan.limits.scratch_bytes);
+    let processes = u64::from(plan.limits.processes).saturating_add(PROCESSES_OF_NEIGHBOURS);
+    for (resource, wanted) in [(Resource::Fsize, bytes), (Resource::Nproc, processes)] {
+        let now = rustix::process::getrlimit(resource);
+        let allowed = Some(now.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+        rustix::process::setrlimit(
+            resource,
+            Rlimit {
+                current: allowed,
+                maximum: allowed,
+            },
+        )?;
+    }
     Ok(())
 }
 

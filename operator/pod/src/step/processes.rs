@@ -61,13 +61,16 @@ pub(super) fn end_all() -> io::Result<()> {
     }
 }
 
-/// How many other processes there are, zombies included.
-pub(super) fn count() -> io::Result<u64> {
+/// How many other processes there are, zombies included; counted no further than past `limit`.
+pub(super) fn count(limit: u64) -> io::Result<u64> {
     let mut count = 0;
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         if name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) && name != "1" {
             count += 1;
+            if count > limit {
+                break;
+            }
         }
     }
     Ok(count)
