@@ -30,5 +30,13 @@ place "$data/container-logs" /var/log/containers
 place "$run/containerd" /run/containerd
 place "$run/netns" /run/netns
 
+# Where the node is to show other processors than the machine's.
+if [ -d "$data/cpus" ]; then
+	mkdir -p "$data/cpus/no-nodes"
+	mount --bind "$data/cpus/no-nodes" /sys/devices/system/node
+	mount --bind "$data/cpus/devices" /sys/devices/system/cpu
+	mount --bind "$data/cpus/cpuinfo" /proc/cpuinfo
+fi
+
 echo "$host" > /proc/sys/kernel/hostname
 exec "$@"

@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["chain", "daemon", "gateway-api", "market", "result"]),
     ("gateway-api", &["market", "result"]),
     ("market", &[]),
-    ("operator", &["chain", "crds", "daemon", "gateway-api", "market", "result"]),
+    (
+        "operator",
+        &["chain", "crds", "daemon", "gateway-api", "market", "result"],
+    ),
     ("pod", &["gateway-api", "market", "result"]),
     ("result", &[]),
     ("verifier", &["result"]),
@@ -26,17 +29,35 @@ const FENCES: &[(&str, &[&str])] = &[
     ("ethers", &["chain"]),
     ("nvml-wrapper", &[]),
     ("kube", &["crds", "e2e", "operator"]),
-    ("tokio", &["chain", "daemon", "e2e", "gateway", "gateway-api", "operator", "pod"]),
+    (
+        "tokio",
+        &[
+            "chain",
+            "daemon",
+            "e2e",
+            "gateway",
+            "gateway-api",
+            "operator",
+            "pod",
+        ],
+    ),
 ];
 
 const PREFIX: &str = "tradewind-";
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().no_deps().exec().expect("cargo metadata answers in the workspace")
+    MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .expect("cargo metadata answers in the workspace")
 }
 
 fn short(package: &Package) -> String {
-    package.name.strip_prefix(PREFIX).expect("every crate of the workspace is named tradewind-…").to_owned()
+    package
+        .name
+        .strip_prefix(PREFIX)
+        .expect("every crate of the workspace is named tradewind-…")
+        .to_owned()
 }
 
 /// Names of what each crate depends on outside its tests.
@@ -65,11 +86,22 @@ fn crates_use_each_other_only_along_the_listed_arrows() {
     let found = dependencies(&metadata());
 
     let names: BTreeSet<&str> = found.keys().map(String::as_str).collect();
-    assert_eq!(names, listed.keys().copied().collect(), "the list names the crates that there are");
+    assert_eq!(
+        names,
+        listed.keys().copied().collect(),
+        "the list names the crates that there are"
+    );
     for (from, to) in &found {
-        let ours: BTreeSet<String> = to.iter().filter(|name| name.starts_with(PREFIX)).cloned().collect();
+        let ours: BTreeSet<String> = to
+            .iter()
+            .filter(|name| name.starts_with(PREFIX))
+            .cloned()
+            .collect();
         let extra: Vec<_> = ours.difference(&listed[from.as_str()]).collect();
-        assert!(extra.is_empty(), "{from} uses {extra:?}, which ARCHITECTURE.md does not allow");
+        assert!(
+            extra.is_empty(),
+            "{from} uses {extra:?}, which ARCHITECTURE.md does not allow"
+        );
     }
 }
 

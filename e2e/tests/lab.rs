@@ -1,6 +1,13 @@
 //! The ground itself, on a lab that is up: real pods, real pulls, policies that deny, parts that fail when
 //! they are told to. Run by `e2e lab with --clusters 3 -- cargo test -p tradewind-e2e --test lab`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands, its helpers too"
+)]
+
+use std::pin::Pin;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -25,12 +32,20 @@ impl Ground {
         let client = cluster.client().await.unwrap();
         let namespace: Namespace =
             serde_json::from_value(json!({"metadata": {"generateName": format!("{prefix}-")}})).unwrap();
-        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let created = Api::all(client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
         // The account that pods run under follows the namespace by a moment.
         let accounts = Api::namespaced(client.clone(), &created.name_any());
         let exists = |account: Option<&k8s_openapi::api::core::v1::ServiceAccount>| account.is_some();
-        within(await_condition(accounts, "default", exists)).await.unwrap();
-        Self { namespace: created.name_any(), client }
+        within(await_condition(accounts, "default", exists))
+            .await
+            .unwrap();
+        Self {
+            namespace: created.name_any(),
+            client,
+        }
     }
 
     fn pods(&self) -> Api<Pod> {
@@ -51,24 +66,45 @@ impl Ground {
                 }],
             },
         });
-        self.pods().create(&PostParams::default(), &from(pod)).await.unwrap();
+        self.pods()
+            .create(&PostParams::default(), &from(pod))
+            .await
+            .unwrap();
     }
 
     async fn address(&self, name: &str) -> String {
-        let pod = within(await_condition(self.pods(), name, is_running())).await.unwrap().unwrap();
+        let pod = within(await_condition(self.pods(), name, is_running()))
+            .await
+            .unwrap()
+            .unwrap();
         pod.status.unwrap().pod_ip.unwrap()
     }
 
     /// The termination message of a pod that has done its work.
     async fn end(&self, name: &str) -> (Pod, String) {
-        let pod = within(await_condition(self.pods(), name, has_ended())).await.unwrap().unwrap();
+        let pod = within(await_condition(self.pods(), name, has_ended()))
+            .await
+            .unwrap()
+            .unwrap();
         let status = pod.status.clone().unwrap().container_statuses.unwrap().remove(0);
-        (pod, status.state.unwrap().terminated.unwrap().message.unwrap_or_default())
+        (
+            pod,
+            status
+                .state
+                .unwrap()
+                .terminated
+                .unwrap()
+                .message
+                .unwrap_or_default(),
+        )
     }
 
     async fn remove(self) {
         let namespaces: Api<Namespace> = Api::all(self.client);
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .unwrap();
     }
 }
 
@@ -76,14 +112,30 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(POD_WITHIN, future).await.expect("it happens in time")
+/// Boxed: the futures of watches are large.
+fn within<'a, T>(
+    future: impl Future<Output = T> + Send + 'a,
+) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(async {
+        tokio::time::timeout(POD_WITHIN, future)
+            .await
+            .expect("it happens in time")
+    })
 }
 
 fn is_running() -> impl Condition<Pod> {
     |pod: Option<&Pod>| {
         let status = pod.and_then(|pod| pod.status.as_ref());
-        let running = status.and_then(|status| status.container_statuses.as_ref()?.first()?.state.as_ref()?.running.as_ref());
+        let running = status.and_then(|status| {
+            status
+                .container_statuses
+                .as_ref()?
+                .first()?
+                .state
+                .as_ref()?
+                .running
+                .as_ref()
+        });
         running.is_some()
     }
 }
@@ -95,7 +147,8 @@ fn has_ended() -> impl Condition<Pod> {
     }
 }
 
-const SERVE: &str = "mkdir -p /tmp/www && echo served > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
+const SERVE: &str =
+    "mkdir -p /tmp/www && echo served > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
 
 /// Tries each address in turn and says which answered; its very first packets count too.
 fn probe(targets: &[(&str, &str)]) -> String {
@@ -107,7 +160,11 @@ fn probe(targets: &[(&str, &str)]) -> String {
         })
         .collect();
     let names: Vec<String> = targets.iter().map(|(name, _)| format!("/tmp/{name}")).collect();
-    format!("{}\nwait; cat {} | tr '\\n' ' ' > /dev/termination-log", tries.join("\n"), names.join(" "))
+    format!(
+        "{}\nwait; cat {} | tr '\\n' ' ' > /dev/termination-log",
+        tries.join("\n"),
+        names.join(" ")
+    )
 }
 
 #[test]
@@ -117,13 +174,24 @@ fn a_pod_pulled_by_digest_runs_to_its_end_and_says_so() {
     lab.run(async {
         let cluster = lab.cluster("consumer").unwrap();
         let ground = Ground::new(&cluster, "digest").await;
-        ground.run("speaker", &image, "printf '%s' \"it ran on $(hostname)\" > /dev/termination-log").await;
+        ground
+            .run(
+                "speaker",
+                &image,
+                "printf '%s' \"it ran on $(hostname)\" > /dev/termination-log",
+            )
+            .await;
         let (pod, message) = ground.end("speaker").await;
         assert_eq!(message, "it ran on speaker");
         let status = pod.status.unwrap();
         assert_eq!(status.phase.as_deref(), Some("Succeeded"));
         let container = status.container_statuses.unwrap().remove(0);
-        assert!(container.image_id.ends_with(&image.digest), "{} is not {}", container.image_id, image.digest);
+        assert!(
+            container.image_id.ends_with(&image.digest),
+            "{} is not {}",
+            container.image_id,
+            image.digest
+        );
         ground.remove().await;
     })
     .unwrap();
@@ -145,7 +213,9 @@ fn an_image_that_is_not_in_the_registry_is_not_found_anywhere_else() {
             let reason = status.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
             matches!(reason, Some("ErrImagePull" | "ImagePullBackOff"))
         };
-        within(await_condition(ground.pods(), "absent", refused)).await.unwrap();
+        within(await_condition(ground.pods(), "absent", refused))
+            .await
+            .unwrap();
         ground.remove().await;
     })
     .unwrap();
@@ -243,16 +313,27 @@ fn a_killed_container_is_started_again() {
         let ground = Ground::new(&cluster, "killed").await;
         ground.run("victim", &image, "exec sleep 3600").await;
         ground.address("victim").await;
-        cluster.kill_container(&ground.namespace, "victim", "main").await.unwrap();
+        cluster
+            .kill_container(&ground.namespace, "victim", "main")
+            .await
+            .unwrap();
         let restarted = |pod: Option<&Pod>| {
             let status = pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first());
             status.is_some_and(|status| {
-                let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+                let last = status
+                    .last_state
+                    .as_ref()
+                    .and_then(|state| state.terminated.as_ref());
                 status.restart_count == 1 && last.is_some_and(|last| last.exit_code == 137)
             })
         };
-        within(await_condition(ground.pods(), "victim", restarted)).await.unwrap();
-        let absent = cluster.kill_container(&ground.namespace, "victim", "sidecar").await.unwrap_err();
+        within(await_condition(ground.pods(), "victim", restarted))
+            .await
+            .unwrap();
+        let absent = cluster
+            .kill_container(&ground.namespace, "victim", "sidecar")
+            .await
+            .unwrap_err();
         assert!(matches!(absent, LabError::Unknown { name, .. } if name == "sidecar"));
         ground.remove().await;
     })
@@ -271,13 +352,19 @@ fn a_killed_component_comes_back_and_an_unplugged_cluster_is_out_of_reach() {
         cluster.disconnect().unwrap();
         let unplugged = version().await;
         cluster.connect().unwrap();
-        assert!(unplugged.is_err() || unplugged.unwrap().is_err(), "an unplugged cluster does not answer");
+        assert!(
+            unplugged.is_err() || unplugged.unwrap().is_err(),
+            "an unplugged cluster does not answer"
+        );
         within(async { while !version().await.is_ok_and(|answer| answer.is_ok()) {} }).await;
 
         cluster.kill("kube-scheduler").unwrap();
         cluster.start("kube-scheduler").unwrap();
         let unknown = cluster.kill("kube-nonsense").unwrap_err().to_string();
-        assert!(unknown.contains("kube-apiserver"), "the error lists what there is: {unknown}");
+        assert!(
+            unknown.contains("kube-apiserver"),
+            "the error lists what there is: {unknown}"
+        );
     })
     .unwrap();
 }
@@ -289,17 +376,25 @@ fn the_evm_node_keeps_its_chain_over_a_stop_and_hangs_when_frozen() {
         let evm = lab.evm();
         let height = || async {
             let answer = evm.rpc("eth_blockNumber", json!([])).await?;
-            Ok::<_, LabError>(u64::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap())
+            Ok::<_, LabError>(
+                u64::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap(),
+            )
         };
         let account = evm.accounts()[0].address;
-        let funds = evm.rpc("eth_getBalance", json!([account, "latest"])).await.unwrap();
+        let funds = evm
+            .rpc("eth_getBalance", json!([account, "latest"]))
+            .await
+            .unwrap();
         assert_ne!(funds, json!("0x0"));
         evm.rpc("anvil_mine", json!(["0x5"])).await.unwrap();
         let before = height().await.unwrap();
         evm.stop().unwrap();
         assert!(height().await.is_err(), "a stopped node does not answer");
         evm.start().await.unwrap();
-        assert!(height().await.unwrap() >= before, "the chain went on where it was");
+        assert!(
+            height().await.unwrap() >= before,
+            "the chain went on where it was"
+        );
 
         evm.freeze().unwrap();
         let frozen = tokio::time::timeout(Duration::from_secs(1), height()).await;
@@ -315,7 +410,11 @@ fn kubectl_and_helm_work_inside() {
     let lab = Lab::from_environment().unwrap();
     let chart = tempfile::tempdir().unwrap();
     std::fs::create_dir(chart.path().join("templates")).unwrap();
-    std::fs::write(chart.path().join("Chart.yaml"), "{apiVersion: v2, name: note, version: 0.1.0}").unwrap();
+    std::fs::write(
+        chart.path().join("Chart.yaml"),
+        "{apiVersion: v2, name: note, version: 0.1.0}",
+    )
+    .unwrap();
     std::fs::write(
         chart.path().join("templates/note.yaml"),
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: note}, data: {text: '{{ .Values.text }}'}}",
@@ -324,12 +423,26 @@ fn kubectl_and_helm_work_inside() {
     lab.run(async {
         let cluster = lab.cluster("provider-a").unwrap();
         for text in ["first", "second"] {
-            cluster.helm_install("note", "notes", chart.path(), &json!({"text": text})).await.unwrap();
-            let read = ["get", "configmap", "note", "--namespace", "notes", "--output", "jsonpath={.data.text}"];
+            cluster
+                .helm_install("note", "notes", chart.path(), &json!({"text": text}))
+                .await
+                .unwrap();
+            let read = [
+                "get",
+                "configmap",
+                "note",
+                "--namespace",
+                "notes",
+                "--output",
+                "jsonpath={.data.text}",
+            ];
             assert_eq!(cluster.kubectl(&read).await.unwrap(), text);
         }
         cluster.helm_uninstall("note", "notes").await.unwrap();
-        let gone = cluster.kubectl(&["get", "configmap", "note", "--namespace", "notes"]).await.unwrap_err();
+        let gone = cluster
+            .kubectl(&["get", "configmap", "note", "--namespace", "notes"])
+            .await
+            .unwrap_err();
         assert!(gone.to_string().contains("not found"), "{gone}");
     })
     .unwrap();
@@ -339,8 +452,12 @@ fn kubectl_and_helm_work_inside() {
 fn attaching_does_not_change_what_runs() {
     let lab = Lab::from_environment().unwrap();
     assert_eq!(lab.phase().unwrap(), Phase::Up);
-    let names: Vec<String> =
-        lab.clusters().unwrap().iter().map(|cluster| cluster.name().to_owned()).collect();
+    let names: Vec<String> = lab
+        .clusters()
+        .unwrap()
+        .iter()
+        .map(|cluster| cluster.name().to_owned())
+        .collect();
     assert_eq!(names[..2], ["consumer", "provider-a"]);
     let unknown = lab.cluster("provider-z").unwrap_err().to_string();
     assert!(unknown.contains("it has: consumer, provider-a"), "{unknown}");

@@ -1,6 +1,12 @@
 //! The life of a lab: what a killed driver left is cleaned away, Ctrl-C leaves nothing, two labs live side
 //! by side. These raise labs of their own, so they are run one after another, on the nightly list.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands, its helpers too"
+)]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +16,7 @@ use kube::Api;
 use kube::api::PostParams;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tradewind_e2e::lab::{Lab, LabSpec};
+use tradewind_e2e::lab::{ImageSource, Lab, LabSpec};
 
 fn e2e(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_e2e"));
@@ -21,7 +27,9 @@ fn e2e(arguments: &[&str]) -> Command {
 /// Starts raising a lab, and returns as soon as the component is on its record.
 fn raise_until(name: &str, component: &str) -> Child {
     let driver = e2e(&["up", "--name", name, "--clusters", "1"]).spawn().unwrap();
-    await_true("the component's start", || recorded(name).iter().any(|(found, _)| found == component));
+    await_true("the component's start", || {
+        recorded(name).iter().any(|(found, _)| found == component)
+    });
     driver
 }
 
@@ -31,7 +39,10 @@ fn recorded(name: &str) -> Vec<(String, i64)> {
     let state: Value = serde_json::from_slice(&state).unwrap_or_default();
     let processes = state["processes"].as_array().cloned().unwrap_or_default();
     let pair = |record: &Value| {
-        Some((record["launch"]["name"].as_str()?.to_owned(), record["identity"]["pid"].as_i64()?))
+        Some((
+            record["launch"]["name"].as_str()?.to_owned(),
+            record["identity"]["pid"].as_i64()?,
+        ))
     };
     processes.iter().filter_map(pair).collect()
 }
@@ -41,7 +52,7 @@ fn runs(pid: i64) -> bool {
 }
 
 fn await_true(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(20));
@@ -67,8 +78,14 @@ fn assert_gone(name: &str, processes: &[(String, i64)]) {
     assert!(!Path::new("/run/tradewind").join(name).exists());
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&format!("/tradewind/{name}/")), "mounts left");
-    let groups = Command::new("find").args(["/sys/fs/cgroup", "-path", &format!("*/tradewind/{name}")]).output();
-    assert_eq!(String::from_utf8(groups.unwrap().stdout).unwrap(), "", "cgroups left");
+    let groups = Command::new("find")
+        .args(["/sys/fs/cgroup", "-path", &format!("*/tradewind/{name}")])
+        .output();
+    assert_eq!(
+        String::from_utf8(groups.unwrap().stdout).unwrap(),
+        "",
+        "cgroups left"
+    );
 }
 
 #[test]
@@ -79,7 +96,10 @@ fn what_a_killed_driver_left_is_cleaned_by_the_next_up() {
     driver.wait().unwrap();
     let left = recorded(name);
     let living = left.iter().filter(|(_, pid)| runs(*pid)).count();
-    assert!(living > 3, "what the driver started outlives it, so that there is something to clean");
+    assert!(
+        living > 3,
+        "what the driver started outlives it, so that there is something to clean"
+    );
 
     let again = e2e(&["up", "--name", name, "--clusters", "1"]).status().unwrap();
     assert!(again.success());
@@ -88,9 +108,14 @@ fn what_a_killed_driver_left_is_cleaned_by_the_next_up() {
     }
     let second = recorded(name);
     assert!(second.iter().all(|(_, pid)| runs(*pid)));
-    let nodes = ["exec", "--name", name, "--", "kubectl", "get", "nodes", "--output", "name"];
+    let nodes = [
+        "exec", "--name", name, "--", "kubectl", "get", "nodes", "--output", "name",
+    ];
     let nodes = e2e(&nodes).output().unwrap();
-    assert_eq!(String::from_utf8(nodes.stdout).unwrap().trim(), "node/consumer-node");
+    assert_eq!(
+        String::from_utf8(nodes.stdout).unwrap().trim(),
+        "node/consumer-node"
+    );
 
     assert!(e2e(&["down", "--name", name]).status().unwrap().success());
     assert_gone(name, &second);
@@ -108,20 +133,82 @@ fn ctrl_c_while_a_lab_is_raised_leaves_nothing() {
 }
 
 #[test]
+fn nodes_show_the_processors_that_they_were_given() {
+    let mut spec = LabSpec::new("processors", ["one", "five"]);
+    spec.clusters[0].cpus = Some(1);
+    spec.clusters[1].cpus = Some(5);
+    let lab = Lab::up(&spec).unwrap();
+    let image = lab.push(&ImageSource::busybox()).unwrap().pinned();
+    lab.run(async {
+        for (name, shown) in [("one", "1"), ("five", "5")] {
+            let cluster = lab.cluster(name).unwrap();
+            let capacity = [
+                "get",
+                "nodes",
+                "--output",
+                "jsonpath={.items[0].status.allocatable.cpu}",
+            ];
+            assert_eq!(cluster.kubectl(&capacity).await.unwrap(), shown);
+            let script = "grep -c ^processor /proc/cpuinfo; cat /sys/devices/system/cpu/online";
+            let run = [
+                "run",
+                "look",
+                "--image",
+                &image,
+                "--restart=Never",
+                "--",
+                "/bin/sh",
+                "-c",
+                script,
+            ];
+            cluster.kubectl(&run).await.unwrap();
+            let ended = [
+                "wait",
+                "--for=jsonpath={.status.phase}=Succeeded",
+                "--timeout=60s",
+                "pod/look",
+            ];
+            cluster.kubectl(&ended).await.unwrap();
+            let online = if shown == "1" { "0" } else { "0-4" };
+            assert_eq!(
+                cluster.kubectl(&["logs", "look"]).await.unwrap(),
+                format!("{shown}\n{online}\n")
+            );
+        }
+    })
+    .unwrap();
+    Lab::down("processors").unwrap();
+}
+
+#[test]
 fn two_labs_live_side_by_side_and_do_not_see_each_other() {
     let specs = ["left", "right"].map(|name| LabSpec::new(name, ["same"]));
     let labs: Vec<Lab> = std::thread::scope(|scope| {
-        let raisings: Vec<_> = specs.iter().map(|spec| scope.spawn(|| Lab::up(spec).unwrap())).collect();
-        raisings.into_iter().map(|raising| raising.join().unwrap()).collect()
+        let raisings: Vec<_> = specs
+            .iter()
+            .map(|spec| scope.spawn(|| Lab::up(spec).unwrap()))
+            .collect();
+        raisings
+            .into_iter()
+            .map(|raising| raising.join().unwrap())
+            .collect()
     });
     for lab in &labs {
         lab.run(async {
             let maps: Api<ConfigMap> =
                 Api::namespaced(lab.cluster("same").unwrap().client().await.unwrap(), "default");
             let map = json!({"metadata": {"name": "whose"}, "data": {"lab": lab.spec().name}});
-            maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+            maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap())
+                .await
+                .unwrap();
             // The same address is another node in each lab.
-            lab.evm().rpc("anvil_setBalance", json!([format!("0x{}", "11".repeat(20)), "0x7"])).await.unwrap();
+            lab.evm()
+                .rpc(
+                    "anvil_setBalance",
+                    json!([format!("0x{}", "11".repeat(20)), "0x7"]),
+                )
+                .await
+                .unwrap();
         })
         .unwrap();
     }

@@ -34,7 +34,8 @@ pub(crate) enum Cgroups {
 impl Cgroups {
     /// Reads what is mounted.
     pub(crate) fn observe() -> Result<Self, LabError> {
-        let mounts = fs::read_to_string("/proc/self/mounts").map_err(LabError::io("read /proc/self/mounts"))?;
+        let mounts =
+            fs::read_to_string("/proc/self/mounts").map_err(LabError::io("read /proc/self/mounts"))?;
         let mounted = |kind: &str| -> Vec<(PathBuf, String)> {
             mounts
                 .lines()
@@ -54,14 +55,24 @@ impl Cgroups {
         }
         let with = |controller: &str| {
             let has = |options: &str| options.split(',').any(|option| option == controller);
-            hierarchies.iter().find(|(_, options)| has(options)).map(|(path, _)| path.clone())
+            hierarchies
+                .iter()
+                .find(|(_, options)| has(options))
+                .map(|(path, _)| path.clone())
         };
         let tracking = with("pids").ok_or_else(|| {
-            LabError::Shape("the `pids` cgroup controller is not mounted; processes could not be tracked".to_owned())
+            LabError::Shape(
+                "the `pids` cgroup controller is not mounted; processes could not be tracked".to_owned(),
+            )
         })?;
         Ok(Self::PerController {
             cpuset: with("cpuset"),
-            roots: hierarchies.into_iter().map(|(path, _)| path).collect(),
+            // The runtime makes groups in an additional version 2 hierarchy too.
+            roots: hierarchies
+                .into_iter()
+                .chain(mounted("cgroup2"))
+                .map(|(path, _)| path)
+                .collect(),
             tracking,
         })
     }
@@ -83,7 +94,9 @@ impl Cgroups {
                 for root in roots {
                     make_dir(&root.join(group))?;
                 }
-                cpuset.as_ref().map_or(Ok(()), |root| copy_cpuset(root, group, cpus))
+                cpuset
+                    .as_ref()
+                    .map_or(Ok(()), |root| copy_cpuset(root, group, cpus))
             }
         }
     }
@@ -165,12 +178,17 @@ pub(crate) fn child_groups(dir: &Path) -> Vec<PathBuf> {
 /// Kills a process if it is still a member of the lab's group: the handle is taken first, so that a number
 /// that was given to another process in between is never the one that is killed.
 fn kill_member(pid: i32, group: &str) -> Result<(), LabError> {
-    let Some(id) = Pid::from_raw(pid) else { return Ok(()) };
-    let Ok(handle) = pidfd_open(id, PidfdFlags::empty()) else { return Ok(()) };
+    let Some(id) = Pid::from_raw(pid) else {
+        return Ok(());
+    };
+    let Ok(handle) = pidfd_open(id, PidfdFlags::empty()) else {
+        return Ok(());
+    };
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let member = groups.lines().any(|line| {
         line.splitn(3, ':').nth(2).is_some_and(|path| {
-            path.split_once(group).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'))
+            path.split_once(group)
+                .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'))
         })
     });
     if !member {
@@ -178,7 +196,10 @@ fn kill_member(pid: i32, group: &str) -> Result<(), LabError> {
     }
     match pidfd_send_signal(&handle, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(LabError::Io { doing: format!("kill process {pid}"), source: error.into() }),
+        Err(error) => Err(LabError::Io {
+            doing: format!("kill process {pid}"),
+            source: error.into(),
+        }),
     }
 }
 
@@ -230,7 +251,9 @@ fn remove_tree(dir: &Path) -> Result<(), LabError> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() != std::io::ErrorKind::ResourceBusy || Instant::now() > deadline => {
-                return Err(LabError::io(format!("remove the cgroup {}", dir.display()))(error));
+                return Err(LabError::io(format!("remove the cgroup {}", dir.display()))(
+                    error,
+                ));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }

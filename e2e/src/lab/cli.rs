@@ -11,7 +11,7 @@ use super::error::LabError;
 use super::places::LabPlaces;
 use super::process::Record;
 use super::state::State;
-use super::{Lab, LabSpec, Progress, Raise, ground};
+use super::{ImageSource, Lab, LabSpec, Progress, Raise, ground};
 
 /// What can be done with labs.
 #[derive(Debug, Subcommand)]
@@ -25,9 +25,11 @@ pub enum LabCommand {
         Ctrl-C before the lab is up takes everything down again.")]
     Up(Shape),
     /// Raise a lab, run a command beside it, and lower the lab again, also after Ctrl-C.
-    #[command(after_help = "TRADEWIND_LAB names the lab to the command, which stays in the machine's own network:\n\
+    #[command(
+        after_help = "TRADEWIND_LAB names the lab to the command, which stays in the machine's own network:\n\
         a test enters by Lab::from_environment, a shell by `e2e lab exec`.\n\
-        Example: e2e lab with --name ci --clusters 3 -- cargo test -p tradewind-e2e --test lab")]
+        Example: e2e lab with --name ci --clusters 3 -- cargo test -p tradewind-e2e --test lab"
+    )]
     With {
         /// Which lab.
         #[command(flatten)]
@@ -52,6 +54,16 @@ pub enum LabCommand {
         name: String,
         /// The cluster; all of them where none is named.
         cluster: Option<String>,
+    },
+    /// Build images where they are not in the cache, push them into a lab's registry, and print their
+    /// references by digest.
+    Push {
+        /// The lab.
+        #[arg(long)]
+        name: String,
+        /// Folders of deploy/images; `operator`, `gateway` and `pod` hold the programs that Cargo built.
+        #[arg(required = true, value_parser = ["busybox", "povray", "operator", "gateway", "pod"])]
+        images: Vec<String>,
     },
     /// Run a command inside a lab's services namespace, from where all of the lab is reachable.
     #[command(after_help = "kubectl and helm in the command are the lab's own.\n\
@@ -78,6 +90,10 @@ pub struct Shape {
     /// How many clusters: the first is `consumer`, the others are `provider-a`, `provider-b` and so on.
     #[arg(long, default_value_t = 2)]
     clusters: usize,
+    /// How many processors each cluster's node seems to have, in the clusters' order, as in 2,1,2,4; the
+    /// machine's own number where the list ends.
+    #[arg(long, value_delimiter = ',')]
+    cpus: Vec<u8>,
     /// Seconds between blocks of the EVM node; 0 for a block for each transaction at once.
     #[arg(long, default_value_t = 1)]
     block_time: u32,
@@ -93,6 +109,9 @@ impl Shape {
     fn spec(&self) -> LabSpec {
         let mut spec = LabSpec::market(&self.name, self.clusters);
         spec.evm.block_time_s = Some(self.block_time).filter(|seconds| *seconds > 0);
+        for (cluster, cpus) in spec.clusters.iter_mut().zip(&self.cpus) {
+            cluster.cpus = Some(*cpus);
+        }
         for cluster in &mut spec.clusters {
             cluster.enforcer = !self.no_enforcer;
         }
@@ -122,11 +141,30 @@ impl LabCommand {
                 Progress::shown().during(&format!("lowering lab {name}"), || Lab::down(&name))?;
             }
             Self::Status => status()?,
-            Self::Kubeconfig { name, cluster: Some(cluster) } => {
-                print(&Lab::attach(&name)?.cluster(&cluster)?.kubeconfig().display().to_string())?;
+            Self::Kubeconfig {
+                name,
+                cluster: Some(cluster),
+            } => {
+                print(
+                    &Lab::attach(&name)?
+                        .cluster(&cluster)?
+                        .kubeconfig()
+                        .display()
+                        .to_string(),
+                )?;
             }
             Self::Kubeconfig { name, cluster: None } => print_clusters(&Lab::attach(&name)?)?,
-            Self::Exec { name, cluster, command } => {
+            Self::Push { name, images } => {
+                let lab = Lab::attach(&name)?;
+                for image in images {
+                    print(&lab.push(&source_of(&image)?)?.pinned())?;
+                }
+            }
+            Self::Exec {
+                name,
+                cluster,
+                command,
+            } => {
                 return exec(&Lab::attach(&name)?, cluster.as_deref(), &command);
             }
         }
@@ -135,7 +173,11 @@ impl LabCommand {
 }
 
 fn raise(shape: &Shape, call_off: &CancellationToken) -> Result<Lab, LabError> {
-    let how = Raise { fresh: shape.fresh, call_off: call_off.clone(), ..Raise::default() };
+    let how = Raise {
+        fresh: shape.fresh,
+        call_off: call_off.clone(),
+        ..Raise::default()
+    };
     Lab::raise(&shape.spec(), &how)
 }
 
@@ -182,6 +224,14 @@ fn with(shape: &Shape, command: &[String]) -> Result<ExitCode, LabError> {
     outcome
 }
 
+fn source_of(image: &str) -> Result<ImageSource, LabError> {
+    match image {
+        "busybox" => Ok(ImageSource::busybox()),
+        "povray" => ImageSource::povray(&Progress::shown()),
+        product => ImageSource::product(product),
+    }
+}
+
 fn command_of(command: &[String], lab: &Lab) -> Command {
     let mut command_line = command.iter();
     let mut command = Command::new(command_line.next().map_or("true", String::as_str));
@@ -192,7 +242,12 @@ fn command_of(command: &[String], lab: &Lab) -> Command {
 fn status_of(command: &mut Command) -> Result<ExitCode, LabError> {
     let doing = format!("run {}", command.get_program().to_string_lossy());
     let status = command.status().map_err(LabError::io(doing))?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(1),
+    ))
 }
 
 fn exec(lab: &Lab, cluster: Option<&str>, command: &[String]) -> Result<ExitCode, LabError> {
@@ -214,10 +269,18 @@ fn exec(lab: &Lab, cluster: Option<&str>, command: &[String]) -> Result<ExitCode
 fn status() -> Result<(), LabError> {
     for places in LabPlaces::all() {
         let Some(state) = State::read(&places)? else {
-            print(&format!("{}: half removed; `e2e lab down --name {0}` finishes that", places.name()))?;
+            print(&format!(
+                "{}: half removed; `e2e lab down --name {0}` finishes that",
+                places.name()
+            ))?;
             continue;
         };
-        print(&format!("{}: {:?}, clusters: {}", places.name(), state.phase, state.spec.cluster_names()))?;
+        print(&format!(
+            "{}: {:?}, clusters: {}",
+            places.name(),
+            state.phase,
+            state.spec.cluster_names()
+        ))?;
         for record in &state.processes {
             print(&line(record))?;
         }
@@ -227,7 +290,12 @@ fn status() -> Result<(), LabError> {
 
 fn line(record: &Record) -> String {
     let life = if record.alive() { "runs" } else { "ENDED" };
-    format!("  {life:5}  {:>8}  {:<40}  {}", record.identity.pid, record.name(), record.launch.log.display())
+    format!(
+        "  {life:5}  {:>8}  {:<40}  {}",
+        record.identity.pid,
+        record.name(),
+        record.launch.log.display()
+    )
 }
 
 fn print_clusters(lab: &Lab) -> Result<(), LabError> {

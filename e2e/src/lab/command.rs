@@ -12,7 +12,9 @@ const SHOWN_LINES: usize = 30;
 /// Runs `command`; what it printed on standard output.
 pub(crate) fn run(doing: &str, command: &mut Command) -> Result<String, LabError> {
     command.stdin(Stdio::null());
-    let output = command.output().map_err(LabError::io(format!("{doing}: start {}", program(command))))?;
+    let output = command
+        .output()
+        .map_err(LabError::io(format!("{doing}: start {}", program(command))))?;
     finish(doing, command, &output)
 }
 
@@ -30,7 +32,9 @@ pub(crate) fn run_with_input(doing: &str, command: &mut Command, input: &str) ->
             .write_all(input.as_bytes())
             .map_err(LabError::io(format!("{doing}: write to {}", program(command))))?;
     }
-    let output = child.wait_with_output().map_err(LabError::io(format!("{doing}: wait")))?;
+    let output = child
+        .wait_with_output()
+        .map_err(LabError::io(format!("{doing}: wait")))?;
     finish(doing, command, &output)
 }
 

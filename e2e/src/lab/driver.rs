@@ -32,14 +32,20 @@ impl Driver {
                 .on_thread_start(move || {
                     // A thread outside the lab could send traffic where none may go: better none at all.
                     if let Err(error) = move_here(&namespace) {
-                        eprintln!("lab driver: a thread cannot enter {}: {error}", namespace.display());
+                        eprintln!(
+                            "lab driver: a thread cannot enter {}: {error}",
+                            namespace.display()
+                        );
                         std::process::abort();
                     }
                 })
                 .build()
                 .map_err(LabError::io("build the lab driver's runtime"))
         })??;
-        Ok(Self { namespace, runtime: Some(runtime) })
+        Ok(Self {
+            namespace,
+            runtime: Some(runtime),
+        })
     }
 
     /// Runs a future to its end, polled and spawning inside the namespace, from any thread.
@@ -72,7 +78,10 @@ pub(crate) fn inside<T: Send>(namespace: &Path, work: impl FnOnce() -> T + Send)
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             move_here(namespace)
-                .map_err(LabError::io(format!("enter the network namespace {}", namespace.display())))
+                .map_err(LabError::io(format!(
+                    "enter the network namespace {}",
+                    namespace.display()
+                )))
                 .map(|()| work())
         });
         match thread.join() {

@@ -162,10 +162,17 @@ impl LabError {
     /// Wraps an answer of an API server.
     pub(crate) fn kube(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let doing = doing.into();
-        move |source| Self::Kube { doing, source: Box::new(source) }
+        move |source| Self::Kube {
+            doing,
+            source: Box::new(source),
+        }
     }
 }
 
 fn list(unmet: &[Unmet]) -> String {
-    unmet.iter().map(|unmet| format!("  - {unmet}")).collect::<Vec<_>>().join("\n")
+    unmet
+        .iter()
+        .map(|unmet| format!("  - {unmet}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -79,7 +79,10 @@ pub const DEV_ACCOUNTS: [DevAccount; 10] = [
 pub(super) async fn raise(raising: &Raising<'_>, spec: &EvmSpec) -> Result<(), LabError> {
     let data = raising.places.data().join("services");
     fs::create_dir_all(&data).map_err(LabError::io(format!("make {}", data.display())))?;
-    let mut argv = vec![raising.toolchain.anvil().display().to_string(), "--silent".to_owned()];
+    let mut argv = vec![
+        raising.toolchain.anvil().display().to_string(),
+        "--silent".to_owned(),
+    ];
     let mut flag = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
     flag("host", SERVICES_ADDRESS.to_string());
     flag("port", PORT.to_string());
@@ -97,7 +100,9 @@ pub(super) async fn raise(raising: &Raising<'_>, spec: &EvmSpec) -> Result<(), L
         cgroup_members: raising.cgroups.members(&raising.services_cgroup()),
         log: raising.places.log(COMPONENT),
     })?;
-    raising.wait("the EVM node", READY_WITHIN, &[&record], || answers()).await?;
+    raising
+        .wait("the EVM node", READY_WITHIN, &[&record], answers)
+        .await?;
     raising.progress.say(format!("EVM node ready at {}", url()));
     Ok(())
 }
@@ -154,7 +159,9 @@ impl Evm<'_> {
             }
             Ok(())
         };
-        tokio::time::timeout(READY_WITHIN, ready).await.map_err(|_| late())?
+        tokio::time::timeout(READY_WITHIN, ready)
+            .await
+            .map_err(|_| late())?
     }
 
     /// Makes the node hang: connections are accepted, and nothing is answered.
@@ -169,7 +176,10 @@ impl Evm<'_> {
 }
 
 async fn call(method: &str, params: &Value) -> Result<Value, LabError> {
-    let failed = |reason: String| LabError::Evm { method: method.to_owned(), reason };
+    let failed = |reason: String| LabError::Evm {
+        method: method.to_owned(),
+        reason,
+    };
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
     let request = http::Request::post(url())
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -177,8 +187,15 @@ async fn call(method: &str, params: &Value) -> Result<Value, LabError> {
         .map_err(|error| failed(error.to_string()))?;
     let exchange = async {
         let client = HttpClient::builder(TokioExecutor::new()).build_http();
-        let response = client.request(request).await.map_err(|error| failed(error.to_string()))?;
-        let body = response.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
+        let response = client
+            .request(request)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice::<Value>(&body.to_bytes()).map_err(|error| failed(error.to_string()))
     };
     let mut answer = tokio::time::timeout(ANSWER_WITHIN, exchange)

@@ -68,7 +68,11 @@ pub fn check() -> Result<(), LabError> {
     }
     unmet.extend(missing_tools());
     unmet.extend(missing_kernel_features());
-    if unmet.is_empty() { Ok(()) } else { Err(LabError::Ground(unmet)) }
+    if unmet.is_empty() {
+        Ok(())
+    } else {
+        Err(LabError::Ground(unmet))
+    }
 }
 
 fn missing_tools() -> Vec<Unmet> {
@@ -76,7 +80,11 @@ fn missing_tools() -> Vec<Unmet> {
     let mut packages = Vec::new();
     let mut tools = Vec::new();
     for (package, needed) in TOOLS {
-        let missing: Vec<&str> = needed.iter().copied().filter(|tool| find(tool).is_none()).collect();
+        let missing: Vec<&str> = needed
+            .iter()
+            .copied()
+            .filter(|tool| find(tool).is_none())
+            .collect();
         if !missing.is_empty() {
             packages.push(*package);
             tools.extend(missing);
@@ -113,10 +121,14 @@ fn missing_kernel_features() -> Vec<Unmet> {
     if !filesystems.split_whitespace().any(|word| word == "overlay") {
         unmet.push(Unmet {
             what: "the kernel does not know overlayfs".to_owned(),
-            remedy: "load it with `modprobe overlay`, or use a kernel built with CONFIG_OVERLAY_FS".to_owned(),
+            remedy: "load it with `modprobe overlay`, or use a kernel built with CONFIG_OVERLAY_FS"
+                .to_owned(),
         });
     }
-    if !filesystems.split_whitespace().any(|word| word.starts_with("cgroup")) {
+    if !filesystems
+        .split_whitespace()
+        .any(|word| word.starts_with("cgroup"))
+    {
         unmet.push(Unmet {
             what: "the kernel has no cgroups".to_owned(),
             remedy: "use a kernel built with CONFIG_CGROUPS".to_owned(),

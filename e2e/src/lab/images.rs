@@ -79,20 +79,32 @@ pub(crate) fn pause_reference() -> String {
 impl ImageSource {
     /// An image of that folder, without more files.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), files: Vec::new(), arguments: Vec::new() }
+        Self {
+            name: name.into(),
+            files: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// Lays a file beside the Containerfile.
     #[must_use]
     pub fn with_file(mut self, from: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        self.files.push(LaidFile { from: from.into(), name: name.into(), strip: false });
+        self.files.push(LaidFile {
+            from: from.into(),
+            name: name.into(),
+            strip: false,
+        });
         self
     }
 
     /// Lays a program beside the Containerfile, without its symbols.
     #[must_use]
     pub fn with_program(mut self, from: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        self.files.push(LaidFile { from: from.into(), name: name.into(), strip: true });
+        self.files.push(LaidFile {
+            from: from.into(),
+            name: name.into(),
+            strip: true,
+        });
         self
     }
 
@@ -103,9 +115,14 @@ impl ImageSource {
 
     /// Debian's POV-Ray with the demo's script, on a Debian that debootstrap makes.
     pub fn povray(progress: &Progress) -> Result<Self, LabError> {
-        let base = Self::new("base").with_file(root_file_system(progress)?, "rootfs.tar").build(progress)?;
+        let base = Self::new("base")
+            .with_file(root_file_system(progress)?, "rootfs.tar")
+            .build(progress)?;
         let base = format!("oci-archive:{}", base.archive.display());
-        Ok(Self { arguments: vec![("BASE".to_owned(), base)], ..Self::new("povray") })
+        Ok(Self {
+            arguments: vec![("BASE".to_owned(), base)],
+            ..Self::new("povray")
+        })
     }
 
     /// One of the product's images, `operator`, `gateway` or `pod`, with the program that Cargo built
@@ -124,8 +141,11 @@ impl ImageSource {
     pub fn build(&self, progress: &Progress) -> Result<Image, LabError> {
         let context = tempfile::tempdir().map_err(LabError::io("make a folder for an image's build"))?;
         self.lay_out(context.path())?;
-        let arguments: Vec<String> =
-            self.arguments.iter().map(|(name, value)| format!("--build-arg={name}={value}")).collect();
+        let arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|(name, value)| format!("--build-arg={name}={value}"))
+            .collect();
         let recipe = arguments.join(" ");
         let key = key_of(context.path(), &recipe)?;
         let tag = format!("localhost/tradewind/{}:{}", self.name, &key[..16]);
@@ -134,12 +154,18 @@ impl ImageSource {
             progress.during(&what, || {
                 bud(context.path(), &tag, &arguments)?;
                 let archive = format!("oci-archive:{}", into.join("image.tar").display());
-                run(&format!("export the image {}", self.name), buildah()?.args(["push", &tag, &archive]))?;
+                run(
+                    &format!("export the image {}", self.name),
+                    buildah()?.args(["push", &tag, &archive]),
+                )?;
                 // The archive is what is kept; the build's own copy would only fill the disk.
                 run("forget the build", buildah()?.args(["rmi", "--force", &tag])).map(drop)
             })
         })?;
-        Ok(Image { name: self.name.clone(), archive: dir.join("image.tar") })
+        Ok(Image {
+            name: self.name.clone(),
+            archive: dir.join("image.tar"),
+        })
     }
 
     fn lay_out(&self, context: &Path) -> Result<(), LabError> {
@@ -167,20 +193,30 @@ impl Image {
         let doing = format!("push the image {}", self.name);
         // The registry mixes up uploads of the same image that meet.
         let lock = fs::File::create(lab.run().join("push.lock")).map_err(LabError::io(doing.clone()))?;
-        flock(lock.as_fd(), FlockOperation::LockExclusive)
-            .map_err(|error| LabError::Io { doing: doing.clone(), source: error.into() })?;
+        flock(lock.as_fd(), FlockOperation::LockExclusive).map_err(|error| LabError::Io {
+            doing: doing.clone(),
+            source: error.into(),
+        })?;
         let digest = tempfile::NamedTempFile::new().map_err(LabError::io(doing.clone()))?;
         let repository = format!("{}/{}", registry::address(), self.name);
         run(
             &doing,
             network::inside(&lab.services_namespace(), "skopeo")
-                .args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--preserve-digests"])
+                .args([
+                    "--insecure-policy",
+                    "copy",
+                    "--dest-tls-verify=false",
+                    "--preserve-digests",
+                ])
                 .arg(format!("--digestfile={}", digest.path().display()))
                 .arg(format!("oci-archive:{}", self.archive.display()))
                 .arg(format!("docker://{repository}:{TAG}")),
         )?;
         let digest = fs::read_to_string(digest.path()).map_err(LabError::io(doing))?;
-        Ok(ImageReference { repository, digest: digest.trim().to_owned() })
+        Ok(ImageReference {
+            repository,
+            digest: digest.trim().to_owned(),
+        })
     }
 }
 
@@ -191,8 +227,14 @@ fn root_file_system(progress: &Progress) -> Result<PathBuf, LabError> {
         progress.during("making a minimal Debian with debootstrap", || {
             let root = tempfile::tempdir().map_err(LabError::io("make a folder for debootstrap"))?;
             let mut make = Command::new("unshare");
-            make.args(["--mount", "--propagation", "private", "--"]).arg(source.join("rootfs.sh")).arg(DEBIAN);
-            run("make a minimal Debian", make.arg(into.join("rootfs.tar")).arg(root.path())).map(drop)
+            make.args(["--mount", "--propagation", "private", "--"])
+                .arg(source.join("rootfs.sh"))
+                .arg(DEBIAN);
+            run(
+                "make a minimal Debian",
+                make.arg(into.join("rootfs.tar")).arg(root.path()),
+            )
+            .map(drop)
         })
     })?;
     Ok(dir.join("rootfs.tar"))
@@ -203,7 +245,13 @@ fn bud(context: &Path, tag: &str, arguments: &[String]) -> Result<(), LabError> 
     run(
         &format!("build the image {tag}"),
         buildah()?
-            .args(["bud", "--isolation=chroot", "--timestamp=0", "--format=oci", "--quiet"])
+            .args([
+                "bud",
+                "--isolation=chroot",
+                "--timestamp=0",
+                "--format=oci",
+                "--quiet",
+            ])
             .args(arguments)
             .args(["--tag", tag])
             .arg(context),

@@ -10,6 +10,7 @@ mod cgroups;
 pub mod cli;
 mod cluster;
 mod command;
+mod cpus;
 mod driver;
 pub mod enforcer;
 mod error;
@@ -76,7 +77,11 @@ pub struct Raise {
 
 impl Default for Raise {
     fn default() -> Self {
-        Self { progress: Progress::shown(), call_off: CancellationToken::new(), fresh: false }
+        Self {
+            progress: Progress::shown(),
+            call_off: CancellationToken::new(),
+            fresh: false,
+        }
     }
 }
 
@@ -105,14 +110,18 @@ impl Lab {
             // A record that cannot be read is no reason to leave behind what it recorded.
             Ok(None) if !has_traces(&places) => {}
             _ => {
-                how.progress.say(format!("cleaning away what is left of lab {}", spec.name));
+                how.progress
+                    .say(format!("cleaning away what is left of lab {}", spec.name));
                 clean(&places)?;
                 remove_dir(&places.data())?;
             }
         }
         let raised = Self::raise_cleaned(spec, places.clone(), lock, toolchain, how);
         if raised.is_err() {
-            how.progress.say(format!("cleaning up; the logs stay in {}", places.logs().display()));
+            how.progress.say(format!(
+                "cleaning up; the logs stay in {}",
+                places.logs().display()
+            ));
             clean(&places)?;
         }
         raised
@@ -131,9 +140,15 @@ impl Lab {
         }
         let program = places.own_program();
         make_private_dir(program.parent().unwrap_or(&program))?;
-        fs::copy(toolchain::built_program("e2e")?, &program)
-            .map_err(LabError::io(format!("copy the e2e program to {}", program.display())))?;
-        let state = State { phase: Phase::Raising, spec: spec.clone(), processes: Vec::new() };
+        fs::copy(toolchain::built_program("e2e")?, &program).map_err(LabError::io(format!(
+            "copy the e2e program to {}",
+            program.display()
+        )))?;
+        let state = State {
+            phase: Phase::Raising,
+            spec: spec.clone(),
+            processes: Vec::new(),
+        };
         let roster = Roster::begin(places.clone(), state, lock)?;
         let cgroups = Cgroups::observe()?;
         network::make_services(&places)?;
@@ -154,7 +169,14 @@ impl Lab {
         })??;
         roster.finish()?;
         progress.say(format!("lab {} is up", spec.name));
-        Ok(Self { places, spec: spec.clone(), roster, driver, toolchain, progress })
+        Ok(Self {
+            places,
+            spec: spec.clone(),
+            roster,
+            driver,
+            toolchain,
+            progress,
+        })
     }
 
     /// Attaches to a lab that is up.
@@ -168,7 +190,14 @@ impl Lab {
         let toolchain = Toolchain::ensure(&progress)?;
         let spec = state.spec.clone();
         let roster = Roster::open(places.clone(), state);
-        Ok(Self { places, spec, roster, driver, toolchain, progress })
+        Ok(Self {
+            places,
+            spec,
+            roster,
+            driver,
+            toolchain,
+            progress,
+        })
     }
 
     /// Lowers a lab, whatever state it is in, and removes everything of it.
@@ -199,7 +228,9 @@ impl Lab {
     /// How far the lab is, by its own record.
     pub fn phase(&self) -> Result<Phase, LabError> {
         let state = State::read(&self.places)?;
-        state.map(|state| state.phase).ok_or_else(|| LabError::NotUp(self.spec.name.clone()))
+        state
+            .map(|state| state.phase)
+            .ok_or_else(|| LabError::NotUp(self.spec.name.clone()))
     }
 
     /// The lab's shape.
@@ -215,12 +246,19 @@ impl Lab {
             name: name.to_owned(),
             known: self.spec.cluster_names(),
         })?;
-        Ok(Cluster { lab: self, places: self.places.cluster(name, index)? })
+        Ok(Cluster {
+            lab: self,
+            places: self.places.cluster(name, index)?,
+        })
     }
 
     /// All of its clusters.
     pub fn clusters(&self) -> Result<Vec<Cluster<'_>>, LabError> {
-        self.spec.clusters.iter().map(|cluster| self.cluster(&cluster.name)).collect()
+        self.spec
+            .clusters
+            .iter()
+            .map(|cluster| self.cluster(&cluster.name))
+            .collect()
     }
 
     /// Its EVM node.
@@ -241,7 +279,9 @@ impl Lab {
     /// A command that will run inside the lab's services namespace, with the lab's own kubectl and helm.
     pub fn command(&self, program: &str) -> Result<std::process::Command, LabError> {
         let mut command = network::inside(&self.places.services_namespace(), program);
-        command.env("PATH", self.tools_path()?).env("TRADEWIND_LAB", &self.spec.name);
+        command
+            .env("PATH", self.tools_path()?)
+            .env("TRADEWIND_LAB", &self.spec.name);
         Ok(command)
     }
 
@@ -250,7 +290,10 @@ impl Lab {
         let bin = self.places.data().join("bin");
         let doing = format!("lay out {}", bin.display());
         fs::create_dir_all(&bin).map_err(LabError::io(doing.clone()))?;
-        for (name, program) in [("kubectl", self.toolchain.kubernetes()), ("helm", self.toolchain.helm())] {
+        for (name, program) in [
+            ("kubectl", self.toolchain.kubernetes()),
+            ("helm", self.toolchain.helm()),
+        ] {
             match std::os::unix::fs::symlink(program, bin.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(LabError::io(doing)(error));
@@ -282,7 +325,11 @@ async fn raise_parts(raising: &Raising<'_>, spec: &LabSpec) -> Result<(), LabErr
         };
         tokio::try_join!(evm, registry).map(drop)
     };
-    let clusters = try_join_all(clusters.iter().map(|(places, spec)| cluster::raise(raising, places, spec)));
+    let clusters = try_join_all(
+        clusters
+            .iter()
+            .map(|(places, spec)| cluster::raise(raising, places, spec)),
+    );
     tokio::try_join!(services, clusters).map(drop)
 }
 
@@ -291,7 +338,12 @@ async fn push_pause(raising: &Raising<'_>) -> Result<(), LabError> {
     let source = ImageSource::pause(raising.toolchain);
     let (progress, places) = (raising.progress.clone(), raising.places.clone());
     let pushed = tokio::task::spawn_blocking(move || source.build(&progress)?.push(&places)).await;
-    pushed.map_err(|error| LabError::Io { doing: "push the image pause".to_owned(), source: error.into() })?.map(drop)
+    pushed
+        .map_err(|error| LabError::Io {
+            doing: "push the image pause".to_owned(),
+            source: error.into(),
+        })?
+        .map(drop)
 }
 
 /// Whether a lab was ready and all that it started still runs.
@@ -321,7 +373,11 @@ fn make_private_dir(dir: &Path) -> Result<(), LabError> {
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(LabError::io(doing.clone()))?;
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(LabError::io(doing))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(LabError::io(doing))
 }
 
 fn remove_dir(dir: &Path) -> Result<(), LabError> {

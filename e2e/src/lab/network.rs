@@ -11,7 +11,11 @@ use super::places::{ClusterPlaces, LAB_PREFIX, LabPlaces, SERVICES_ADDRESS};
 /// Makes the services namespace and its bridge.
 pub(crate) fn make_services(lab: &LabPlaces) -> Result<(), LabError> {
     let namespace = lab.services_namespace();
-    ip("make the services namespace", None, &format!("netns add {namespace}"))?;
+    ip(
+        "make the services namespace",
+        None,
+        &format!("netns add {namespace}"),
+    )?;
     ip(
         "make the lab's bridge",
         Some(&namespace),
@@ -82,7 +86,11 @@ pub(crate) fn plug(cluster: &ClusterPlaces, connected: bool) -> Result<(), LabEr
 /// Removes all network namespaces of the lab, and with them every interface and rule in them.
 pub(crate) fn remove(lab: &LabPlaces) -> Result<(), LabError> {
     for name in namespaces(lab) {
-        ip(&format!("remove the network namespace {name}"), None, &format!("netns delete {name}"))?;
+        ip(
+            &format!("remove the network namespace {name}"),
+            None,
+            &format!("netns delete {name}"),
+        )?;
     }
     Ok(())
 }
@@ -101,13 +109,20 @@ pub(crate) fn namespaces(lab: &LabPlaces) -> Vec<String> {
 /// A command that runs in a network namespace, everything else as outside.
 pub(crate) fn inside(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program);
+    command
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .arg("--")
+        .arg(program);
     command
 }
 
 fn forward(namespace: &str) -> Result<(), LabError> {
     // Read by the kernel for the namespace of whoever writes.
-    run("let packets be forwarded", inside(namespace, "sysctl").args(["-qw", "net.ipv4.ip_forward=1"])).map(drop)
+    run(
+        "let packets be forwarded",
+        inside(namespace, "sysctl").args(["-qw", "net.ipv4.ip_forward=1"]),
+    )
+    .map(drop)
 }
 
 fn ip(doing: &str, namespace: Option<&str>, batch: &str) -> Result<(), LabError> {

@@ -27,7 +27,11 @@ pub(crate) fn make(cluster: &ClusterPlaces) -> Result<(), LabError> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name = name(&format!("{} authority", cluster.name), "tradewind lab");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    authority.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let failed = |what: &str| {
         let what = what.to_owned();
         move |source| LabError::Pki { what, source }
@@ -36,14 +40,30 @@ pub(crate) fn make(cluster: &ClusterPlaces) -> Result<(), LabError> {
     let authority = CertifiedIssuer::self_signed(authority, key).map_err(failed("the authority"))?;
     write(&dir.join("ca.crt"), &authority.pem())?;
 
-    let subject = |file, name: &str, organisation| Subject { file, name: name.to_owned(), organisation };
+    let subject = |file, name: &str, organisation| Subject {
+        file,
+        name: name.to_owned(),
+        organisation,
+    };
     for subject in [
         subject("apiserver", "kube-apiserver", "tradewind lab"),
-        subject("apiserver-kubelet", "kube-apiserver-kubelet-client", "system:masters"),
+        subject(
+            "apiserver-kubelet",
+            "kube-apiserver-kubelet-client",
+            "system:masters",
+        ),
         subject("admin", "admin", "system:masters"),
-        subject("controller-manager", "system:kube-controller-manager", "tradewind lab"),
+        subject(
+            "controller-manager",
+            "system:kube-controller-manager",
+            "tradewind lab",
+        ),
         subject("scheduler", "system:kube-scheduler", "tradewind lab"),
-        subject("kubelet", &format!("system:node:{}", cluster.node_name()), "system:nodes"),
+        subject(
+            "kubelet",
+            &format!("system:node:{}", cluster.node_name()),
+            "system:nodes",
+        ),
         subject("proxy", "system:kube-proxy", "tradewind lab"),
     ] {
         let key = KeyPair::generate().map_err(failed(subject.file))?;
@@ -76,8 +96,14 @@ fn certificate(cluster: &ClusterPlaces, subject: &Subject) -> Result<Certificate
         .subject_alt_names
         .extend([loopback, api_service, cluster.node_address().into()].map(SanType::IpAddress));
     params.distinguished_name = name(&subject.name, subject.organisation);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

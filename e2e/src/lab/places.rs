@@ -22,8 +22,17 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), LabError>
     let good = name.len() <= 20
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if good { Ok(()) } else { Err(LabError::Name { what, name: name.to_owned() }) }
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if good {
+        Ok(())
+    } else {
+        Err(LabError::Name {
+            what,
+            name: name.to_owned(),
+        })
+    }
 }
 
 /// The places of one lab.
@@ -35,7 +44,9 @@ pub(crate) struct LabPlaces {
 impl LabPlaces {
     pub(crate) fn new(name: &str) -> Result<Self, LabError> {
         check_name("lab", name)?;
-        Ok(Self { name: name.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+        })
     }
 
     /// Names of all labs that left a trace on this machine.
@@ -108,7 +119,11 @@ impl LabPlaces {
             .ok()
             .filter(|index| usize::from(*index) < MOST_CLUSTERS)
             .ok_or_else(|| LabError::Shape(format!("more than {MOST_CLUSTERS} clusters")))?;
-        Ok(ClusterPlaces { lab: self.clone(), name: name.to_owned(), index })
+        Ok(ClusterPlaces {
+            lab: self.clone(),
+            name: name.to_owned(),
+            index,
+        })
     }
 }
 
@@ -127,6 +142,16 @@ impl ClusterPlaces {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.lab.data().join(&self.name)
+    }
+
+    /// What the node shows of its processors; there only where it differs from the machine.
+    pub(crate) fn cpus(&self) -> PathBuf {
+        self.data().join("cpus")
+    }
+
+    /// What the runtime starts containers from; there only where that differs from its default.
+    pub(crate) fn container_base(&self) -> PathBuf {
+        self.data().join("container.json")
     }
 
     pub(crate) fn pki(&self) -> PathBuf {

@@ -69,7 +69,10 @@ impl Launch {
         let also_log = log.try_clone().map_err(LabError::io(doing.clone()))?;
         // Each of these programs becomes the next by exec: the child's number is the component's.
         let mut command = Command::new("setsid");
-        command.args(["sh", "-c", JOIN_CGROUP, "start"]).arg(&self.cgroup_members).arg("nsenter");
+        command
+            .args(["sh", "-c", JOIN_CGROUP, "start"])
+            .arg(&self.cgroup_members)
+            .arg("nsenter");
         match &self.place {
             Place::Network(namespace) => {
                 command.arg(format!("--net=/run/netns/{namespace}"));
@@ -97,7 +100,11 @@ impl Launch {
             tail: super::command::tail(&log),
             log,
         })?;
-        Ok(Record { launch: self, identity, boot: boot()? })
+        Ok(Record {
+            launch: self,
+            identity,
+            boot: boot()?,
+        })
     }
 }
 
@@ -113,17 +120,22 @@ impl Record {
 
     /// Sends a signal, if the process still runs.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), LabError> {
-        let Some(pid) = Pid::from_raw(self.identity.pid) else { return Ok(()) };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(self.identity.pid) else {
+            return Ok(());
+        };
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(());
+        };
         // Asked after the handle was taken: from here on it cannot come to mean another process.
         if !self.alive() {
             return Ok(());
         }
         match pidfd_send_signal(&handle, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => {
-                Err(LabError::Io { doing: format!("signal {}", self.name()), source: error.into() })
-            }
+            Err(error) => Err(LabError::Io {
+                doing: format!("signal {}", self.name()),
+                source: error.into(),
+            }),
         }
     }
 
@@ -165,7 +177,10 @@ impl Identity {
             return None;
         }
         // State is field 3, so field 22 is the nineteenth after it.
-        Some(Self { pid, start_ticks: fields.nth(18)?.parse().ok()? })
+        Some(Self {
+            pid,
+            start_ticks: fields.nth(18)?.parse().ok()?,
+        })
     }
 }
 

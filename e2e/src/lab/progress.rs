@@ -17,18 +17,28 @@ pub struct Progress {
 impl Progress {
     /// Progress that is printed.
     pub fn shown() -> Self {
-        Self { started: Instant::now(), quiet: false }
+        Self {
+            started: Instant::now(),
+            quiet: false,
+        }
     }
 
     /// Progress that is not printed.
     pub fn hidden() -> Self {
-        Self { started: Instant::now(), quiet: true }
+        Self {
+            started: Instant::now(),
+            quiet: true,
+        }
     }
 
     /// Prints a line.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("[{:6.1} s] {}", self.started.elapsed().as_secs_f64(), line.as_ref());
+            eprintln!(
+                "[{:6.1} s] {}",
+                self.started.elapsed().as_secs_f64(),
+                line.as_ref()
+            );
         }
     }
 

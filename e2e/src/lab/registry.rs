@@ -34,7 +34,11 @@ pub(super) async fn raise(raising: &Raising<'_>) -> Result<(), LabError> {
     fs::write(&config, content).map_err(LabError::io(format!("write {}", config.display())))?;
     let record = raising.roster.start(Launch {
         name: COMPONENT.to_owned(),
-        argv: vec!["docker-registry".to_owned(), "serve".to_owned(), config.display().to_string()],
+        argv: vec![
+            "docker-registry".to_owned(),
+            "serve".to_owned(),
+            config.display().to_string(),
+        ],
         place: Place::Network(raising.places.services_namespace()),
         cgroup_members: raising.cgroups.members(&raising.services_cgroup()),
         log: raising.places.log(COMPONENT),
@@ -44,6 +48,8 @@ pub(super) async fn raise(raising: &Raising<'_>) -> Result<(), LabError> {
             tokio::net::TcpStream::connect(address()).await.is_ok()
         })
         .await?;
-    raising.progress.say(format!("image registry ready at {}", address()));
+    raising
+        .progress
+        .say(format!("image registry ready at {}", address()));
     Ok(())
 }

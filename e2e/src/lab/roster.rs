@@ -26,12 +26,20 @@ impl Roster {
     /// The roster of a lab that is about to be raised by us alone.
     pub(crate) fn begin(places: LabPlaces, state: State, lock: Lock) -> Result<Self, LabError> {
         state.write(&places)?;
-        Ok(Self { places, state: Mutex::new(state), raising: Mutex::new(Some(lock)) })
+        Ok(Self {
+            places,
+            state: Mutex::new(state),
+            raising: Mutex::new(Some(lock)),
+        })
     }
 
     /// The roster of a lab that is up.
     pub(crate) fn open(places: LabPlaces, state: State) -> Self {
-        Self { places, state: Mutex::new(state), raising: Mutex::new(None) }
+        Self {
+            places,
+            state: Mutex::new(state),
+            raising: Mutex::new(None),
+        }
     }
 
     /// Marks the lab as up and lets others change it.
@@ -79,11 +87,15 @@ impl Roster {
     fn change<T>(&self, with: impl FnOnce(&mut State) -> Result<T, LabError>) -> Result<T, LabError> {
         let mut state = held(&self.state);
         let alone = held(&self.raising).is_some();
-        let _lock = if alone { None } else { Some(Lock::wait(&self.places)?) };
+        let _lock = if alone {
+            None
+        } else {
+            Some(Lock::wait(&self.places)?)
+        };
         if !alone {
             // Another process may have restarted something since we looked.
-            *state = State::read(&self.places)?
-                .ok_or_else(|| LabError::NotUp(self.places.name().to_owned()))?;
+            *state =
+                State::read(&self.places)?.ok_or_else(|| LabError::NotUp(self.places.name().to_owned()))?;
         }
         let before = state.clone();
         let outcome = with(&mut state);
@@ -95,9 +107,20 @@ impl Roster {
 }
 
 fn find_mut<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Record, LabError> {
-    let known = || state.processes.iter().map(Record::name).collect::<Vec<_>>().join(", ");
+    let known = || {
+        state
+            .processes
+            .iter()
+            .map(Record::name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some(index) = state.processes.iter().position(|record| record.name() == name) else {
-        return Err(LabError::Unknown { what: "process", name: name.to_owned(), known: known() });
+        return Err(LabError::Unknown {
+            what: "process",
+            name: name.to_owned(),
+            known: known(),
+        });
     };
     Ok(&mut state.processes[index])
 }

@@ -25,7 +25,7 @@ pub struct ClusterSpec {
     /// What it is called.
     pub name: String,
     /// How many processors the node seems to have, to the kubelet and inside pods; the machine's own where
-    /// `None`. See `cpus.rs` for what that means where it is more than the machine has.
+    /// `None`. More than the machine has is shown, not had.
     pub cpus: Option<u8>,
     /// Whether NetworkPolicies are enforced from the start.
     pub enforcer: bool,
@@ -44,14 +44,22 @@ pub struct EvmSpec {
 
 impl Default for EvmSpec {
     fn default() -> Self {
-        Self { block_time_s: Some(1), slots_in_an_epoch: 1, chain_id: 31_337 }
+        Self {
+            block_time_s: Some(1),
+            slots_in_an_epoch: 1,
+            chain_id: 31_337,
+        }
     }
 }
 
 impl ClusterSpec {
     /// A cluster as most tests want it.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), cpus: None, enforcer: true }
+        Self {
+            name: name.into(),
+            cpus: None,
+            enforcer: true,
+        }
     }
 }
 
@@ -78,16 +86,24 @@ impl LabSpec {
     pub(crate) fn check(&self) -> Result<LabPlaces, LabError> {
         let places = LabPlaces::new(&self.name)?;
         if self.clusters.len() > MOST_CLUSTERS {
-            return Err(LabError::Shape(format!("at most {MOST_CLUSTERS} clusters fit in one lab")));
+            return Err(LabError::Shape(format!(
+                "at most {MOST_CLUSTERS} clusters fit in one lab"
+            )));
         }
         let mut seen = BTreeSet::new();
         for (index, cluster) in self.clusters.iter().enumerate() {
             places.cluster(&cluster.name, index)?;
             if cluster.name == "services" || !seen.insert(&cluster.name) {
-                return Err(LabError::Shape(format!("two parts of it are called `{}`", cluster.name)));
+                return Err(LabError::Shape(format!(
+                    "two parts of it are called `{}`",
+                    cluster.name
+                )));
             }
             if cluster.cpus == Some(0) {
-                return Err(LabError::Shape(format!("cluster `{}` has no processor", cluster.name)));
+                return Err(LabError::Shape(format!(
+                    "cluster `{}` has no processor",
+                    cluster.name
+                )));
             }
         }
         Ok(places)
@@ -108,7 +124,11 @@ impl LabSpec {
 /// 0 is `a`, 25 is `z`, 26 is `ba`.
 fn letters(index: usize) -> String {
     let letter = |digit: usize| char::from(b"abcdefghijklmnopqrstuvwxyz"[digit % 26]);
-    if index < 26 { letter(index).to_string() } else { format!("{}{}", letters(index / 26), letter(index)) }
+    if index < 26 {
+        letter(index).to_string()
+    } else {
+        format!("{}{}", letters(index / 26), letter(index))
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +137,10 @@ mod tests {
 
     #[test]
     fn the_market_is_a_consumer_and_providers() {
-        assert_eq!(LabSpec::market("demo", 4).cluster_names(), "consumer, provider-a, provider-b, provider-c");
+        assert_eq!(
+            LabSpec::market("demo", 4).cluster_names(),
+            "consumer, provider-a, provider-b, provider-c"
+        );
     }
 
     #[test]
@@ -129,8 +152,14 @@ mod tests {
         check(&LabSpec::new("Demo", ["a"]), "`Demo` cannot name a lab");
         check(&LabSpec::new("-", ["a"]), "cannot name a lab");
         check(&LabSpec::new("demo", ["a.b"]), "`a.b` cannot name a cluster");
-        check(&LabSpec::new("demo", ["a", "a"]), "two parts of it are called `a`");
-        check(&LabSpec::new("demo", ["services"]), "two parts of it are called `services`");
+        check(
+            &LabSpec::new("demo", ["a", "a"]),
+            "two parts of it are called `a`",
+        );
+        check(
+            &LabSpec::new("demo", ["services"]),
+            "two parts of it are called `services`",
+        );
         check(&LabSpec::market("demo", 21), "at most 20 clusters");
     }
 }

@@ -37,11 +37,13 @@ impl State {
     pub(crate) fn read(lab: &LabPlaces) -> Result<Option<Self>, LabError> {
         let path = lab.state();
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| LabError::Malformed {
-                path,
-                what: "a lab's state",
-                source,
-            }),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| LabError::Malformed {
+                    path,
+                    what: "a lab's state",
+                    source,
+                }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(LabError::io(format!("read {}", path.display()))(error)),
         }
@@ -57,7 +59,8 @@ impl State {
         let doing = || format!("write {}", path.display());
         let mut file = tempfile::NamedTempFile::new_in(lab.run()).map_err(LabError::io(doing()))?;
         file.write_all(&bytes).map_err(LabError::io(doing()))?;
-        file.persist(&path).map_err(|error| LabError::io(doing())(error.error))?;
+        file.persist(&path)
+            .map_err(|error| LabError::io(doing())(error.error))?;
         Ok(())
     }
 }
@@ -95,7 +98,10 @@ impl Lock {
         match flock(file.as_fd(), operation) {
             Ok(()) => Ok(Self { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(LabError::Busy(lab.name().to_owned())),
-            Err(error) => Err(LabError::Io { doing, source: error.into() }),
+            Err(error) => Err(LabError::Io {
+                doing,
+                source: error.into(),
+            }),
         }
     }
 }

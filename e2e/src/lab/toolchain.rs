@@ -91,7 +91,13 @@ const CONTAINERD: Recipe = Recipe {
     }],
 };
 
-const RUNC: Recipe = Recipe { name: "runc", packages: "tool", cgo: "1", tags: "seccomp", stamps: &[] };
+const RUNC: Recipe = Recipe {
+    name: "runc",
+    packages: "tool",
+    cgo: "1",
+    tags: "seccomp",
+    stamps: &[],
+};
 
 const HELM: Recipe = Recipe {
     name: "helm",
@@ -105,7 +111,13 @@ const HELM: Recipe = Recipe {
     }],
 };
 
-const PAUSE: Recipe = Recipe { name: "pause", packages: ".", cgo: "0", tags: "", stamps: &[] };
+const PAUSE: Recipe = Recipe {
+    name: "pause",
+    packages: ".",
+    cgo: "0",
+    tags: "",
+    stamps: &[],
+};
 
 impl Toolchain {
     /// Builds what is not in the cache yet.
@@ -132,6 +144,10 @@ impl Toolchain {
 
     pub(crate) fn shim(&self) -> PathBuf {
         self.containerd.join("containerd-shim-runc-v2")
+    }
+
+    pub(crate) fn ctr(&self) -> PathBuf {
+        self.containerd.join("ctr")
     }
 
     pub(crate) fn runc(&self) -> &Path {
@@ -185,14 +201,17 @@ impl Recipe {
     fn ensure(&self, go: &str, progress: &Progress) -> Result<PathBuf, LabError> {
         let source = source_root().join("deploy/local").join(self.name);
         let recipe = format!("{go} {} {} {}", self.packages, self.cgo, self.tags);
-        cached("tools", self.name, &source, &recipe, |into| self.build(&source, into, progress))
+        cached("tools", self.name, &source, &recipe, |into| {
+            self.build(&source, into, progress)
+        })
     }
 
     fn build(&self, source: &Path, into: &Path, progress: &Progress) -> Result<(), LabError> {
         let mut linker = "-s -w".to_owned();
         if !self.stamps.is_empty() {
             let path = source.join("go.mod");
-            let manifest = fs::read_to_string(&path).map_err(LabError::io(format!("read {}", path.display())))?;
+            let manifest =
+                fs::read_to_string(&path).map_err(LabError::io(format!("read {}", path.display())))?;
             for stamp in self.stamps {
                 linker.push_str(&stamp.flag(&manifest)?);
             }
@@ -204,7 +223,17 @@ impl Recipe {
             .env("CGO_ENABLED", self.cgo)
             .env("GOFLAGS", "-mod=readonly")
             .env("GOTOOLCHAIN", "local")
-            .args(["build", "-v", "-trimpath", "-buildvcs=false", "-tags", self.tags, "-ldflags", &linker, "-o"])
+            .args([
+                "build",
+                "-v",
+                "-trimpath",
+                "-buildvcs=false",
+                "-tags",
+                self.tags,
+                "-ldflags",
+                &linker,
+                "-o",
+            ])
             .arg(format!("{}/", into.display()))
             .arg(self.packages);
         watch_build(self.name, &mut command, progress)
@@ -217,7 +246,12 @@ impl Stamp {
             .lines()
             .map(str::trim)
             .map(|line| line.strip_prefix("require ").unwrap_or(line))
-            .find_map(|line| line.strip_prefix(self.module)?.strip_prefix(' ')?.split_whitespace().next())
+            .find_map(|line| {
+                line.strip_prefix(self.module)?
+                    .strip_prefix(' ')?
+                    .split_whitespace()
+                    .next()
+            })
             .ok_or_else(|| LabError::Shape(format!("deploy/local: no go.mod requires {}", self.module)))?;
         let mut parts = version.trim_start_matches('v').split('.');
         let value = match self.part {
@@ -249,7 +283,10 @@ fn watch_build(name: &str, command: &mut Command, progress: &Progress) -> Result
             steps += 1;
             if said.elapsed() > REPORT_EVERY {
                 said = Instant::now();
-                progress.say(format!("building {name}: {steps} steps, {} s, now {line}", started.elapsed().as_secs()));
+                progress.say(format!(
+                    "building {name}: {steps} steps, {} s, now {line}",
+                    started.elapsed().as_secs()
+                ));
             }
             printed.push(line);
         }
@@ -296,7 +333,10 @@ fn ensure_anvil(progress: &Progress) -> Result<PathBuf, LabError> {
         .filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin/anvil")))
         .find(|path| path.is_file());
     found.ok_or_else(|| {
-        LabError::Shape(format!("no anvil for this platform in {}; remove that folder", packages.display()))
+        LabError::Shape(format!(
+            "no anvil for this platform in {}; remove that folder",
+            packages.display()
+        ))
     })
 }
 
@@ -317,8 +357,10 @@ pub(crate) fn cached(
     let doing = format!("use the cache {}", shelf.display());
     fs::create_dir_all(&shelf).map_err(LabError::io(doing.clone()))?;
     let lock = fs::File::create(shelf.join(format!("{name}.lock"))).map_err(LabError::io(doing.clone()))?;
-    flock(lock.as_fd(), FlockOperation::LockExclusive)
-        .map_err(|error| LabError::Io { doing: doing.clone(), source: error.into() })?;
+    flock(lock.as_fd(), FlockOperation::LockExclusive).map_err(|error| LabError::Io {
+        doing: doing.clone(),
+        source: error.into(),
+    })?;
     if !dir.exists() {
         let fresh = tempfile::Builder::new()
             .prefix(&format!("{name}-unfinished-"))
@@ -369,7 +411,9 @@ fn go_version() -> Result<String, LabError> {
     let go = ground::find("go").unwrap_or_else(|| PathBuf::from("go"));
     let printed = super::command::run(
         "ask Go for its version",
-        Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local"),
+        Command::new(go)
+            .args(["env", "GOVERSION"])
+            .env("GOTOOLCHAIN", "local"),
     )?;
     Ok(printed.trim().to_owned())
 }

@@ -13,7 +13,7 @@ use super::super::raising::Raising;
 use super::Node;
 
 /// From start to ready; a machine that is busy with everything else at once needs the most of it.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 pub(super) const SERVICE_NETWORK: &str = "10.96.0.0/16";
 pub(super) const API_PORT: u16 = 6443;
 

@@ -17,17 +17,24 @@ impl Cluster<'_> {
     /// Kills a component with SIGKILL: `etcd`, `kube-apiserver`, `kube-controller-manager`,
     /// `kube-scheduler`, `containerd`, `kubelet`, `kube-proxy`.
     pub fn kill(&self, component: &str) -> Result<(), LabError> {
-        self.lab.roster.end(&self.places.component(component), Signal::KILL)
+        self.lab
+            .roster
+            .end(&self.places.component(component), Signal::KILL)
     }
 
     /// Asks a component to end with SIGTERM, and waits until it has.
     pub fn stop(&self, component: &str) -> Result<(), LabError> {
-        self.lab.roster.end(&self.places.component(component), Signal::TERM)
+        self.lab
+            .roster
+            .end(&self.places.component(component), Signal::TERM)
     }
 
     /// Starts a component that was killed or stopped.
     pub fn start(&self, component: &str) -> Result<(), LabError> {
-        self.lab.roster.start_again(&self.places.component(component)).map(drop)
+        self.lab
+            .roster
+            .start_again(&self.places.component(component))
+            .map(drop)
     }
 
     /// Pulls the cluster's cable: nobody reaches it, it reaches nobody, and inside it everything goes on.
@@ -53,8 +60,10 @@ impl Cluster<'_> {
     /// restarts the container if its pod says so.
     pub async fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<(), LabError> {
         let doing = format!("{}: find container {container} of {namespace}/{pod}", self.name());
-        let found: Pod =
-            Api::namespaced(self.client().await?, namespace).get(pod).await.map_err(LabError::kube(doing))?;
+        let found: Pod = Api::namespaced(self.client().await?, namespace)
+            .get(pod)
+            .await
+            .map_err(LabError::kube(doing))?;
         let status = found.status.unwrap_or_default();
         let statuses: Vec<_> = status
             .container_statuses
@@ -62,8 +71,18 @@ impl Cluster<'_> {
             .chain(status.init_container_statuses)
             .flatten()
             .collect();
-        let known = || statuses.iter().map(|status| status.name.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown = || LabError::Unknown { what: "running container", name: container.to_owned(), known: known() };
+        let known = || {
+            statuses
+                .iter()
+                .map(|status| status.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let unknown = || LabError::Unknown {
+            what: "running container",
+            name: container.to_owned(),
+            known: known(),
+        };
         let id = statuses
             .iter()
             .find(|status| status.name == container)
@@ -72,7 +91,9 @@ impl Cluster<'_> {
             .ok_or_else(unknown)?;
         let tree = Cgroups::observe()?.tracking(&self.places.cgroup());
         let group = find_group(&tree, id).ok_or_else(unknown)?;
-        let first = members_below(&group).into_iter().min_by_key(|pid| innermost_number(*pid));
+        let first = members_below(&group)
+            .into_iter()
+            .min_by_key(|pid| innermost_number(*pid));
         let pid = first.and_then(Pid::from_raw).ok_or_else(unknown)?;
         kill_process(pid, Signal::KILL).map_err(|error| LabError::Io {
             doing: format!("kill container {container} of {namespace}/{pod}"),
@@ -84,8 +105,14 @@ impl Cluster<'_> {
 /// The cgroup of a container: the runtime names it after the container's id.
 fn find_group(dir: &Path, id: &str) -> Option<PathBuf> {
     child_groups(dir).into_iter().find_map(|child| {
-        let named = child.file_name().is_some_and(|name| name.to_string_lossy().contains(id));
-        if named { Some(child) } else { find_group(&child, id) }
+        let named = child
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().contains(id));
+        if named {
+            Some(child)
+        } else {
+            find_group(&child, id)
+        }
     })
 }
 
@@ -93,5 +120,7 @@ fn find_group(dir: &Path, id: &str) -> Option<PathBuf> {
 fn innermost_number(pid: i32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.and_then(|numbers| numbers.split_whitespace().last()?.parse().ok()).unwrap_or(u32::MAX)
+    numbers
+        .and_then(|numbers| numbers.split_whitespace().last()?.parse().ok())
+        .unwrap_or(u32::MAX)
 }

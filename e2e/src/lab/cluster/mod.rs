@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::cgroups::Cgroups;
+use super::cpus::Cpus;
 use super::error::LabError;
 use super::network;
 use super::pki;
@@ -47,7 +48,10 @@ impl Node<'_> {
         component: &str,
         flags: &[(&str, &str)],
     ) -> Result<Record, LabError> {
-        let mut argv = vec![raising.toolchain.kubernetes().display().to_string(), component.to_owned()];
+        let mut argv = vec![
+            raising.toolchain.kubernetes().display().to_string(),
+            component.to_owned(),
+        ];
         argv.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
         self.start_program(raising, component, argv)
     }
@@ -82,14 +86,25 @@ pub(super) async fn raise(
     pki::make(cluster)?;
     control_plane::write_kubeconfigs(cluster)?;
     network::make_cluster(cluster)?;
-    let cpus = None::<&str>.filter(|_| spec.cpus.is_some());
-    raising.cgroups.make(&cluster.cgroup(), cpus)?;
+    let cpuset = match spec.cpus {
+        Some(count) => {
+            let cpus = Cpus::lay_out(count, cluster.cpus())?;
+            cpus.write_container_base(raising.toolchain, &cluster.container_base())?;
+            cpus.cpuset()?
+        }
+        None => None,
+    };
+    raising.cgroups.make(&cluster.cgroup(), cpuset.as_deref())?;
     let leaf = Cgroups::leaf(&cluster.cgroup());
     raising.cgroups.make(&leaf, None)?;
     let cgroup_members = raising.cgroups.members(&leaf);
 
     let holder = hold(raising, cluster, cgroup_members.clone()).await?;
-    let node = Node { places: cluster, holder, cgroup_members };
+    let node = Node {
+        places: cluster,
+        holder,
+        cgroup_members,
+    };
     let runtime = node::start_runtime(raising, &node)?;
     control_plane::start_api(raising, &node).await?;
     said("API server ready");
@@ -98,7 +113,11 @@ pub(super) async fn raise(
     let enforcer = node::start_enforcer(raising, &node)?;
     let waiting_for = format!("{}: the enforcer's first rules", cluster.name);
     let socket = cluster.enforcer_socket();
-    raising.wait(&waiting_for, NODE_READY_WITHIN, &[&enforcer], || async { socket.exists() }).await?;
+    raising
+        .wait(&waiting_for, NODE_READY_WITHIN, &[&enforcer], || async {
+            socket.exists()
+        })
+        .await?;
     if !spec.enforcer {
         raising.roster.end(enforcer.name(), Signal::TERM)?;
     }
@@ -110,7 +129,15 @@ pub(super) async fn raise(
     // Without it the first pod would be refused.
     let accounts = Api::<ServiceAccount>::namespaced(client, "default");
     let usual = |account: &ServiceAccount| account.name_any() == "default";
-    wait_for(raising, cluster, "the default service account", accounts, &needed, usual).await?;
+    wait_for(
+        raising,
+        cluster,
+        "the default service account",
+        accounts,
+        &needed,
+        usual,
+    )
+    .await?;
     said("node ready");
     Ok(())
 }
@@ -123,8 +150,9 @@ async fn hold(
 ) -> Result<Identity, LabError> {
     let name = cluster.component("node");
     let script = source_root().join("deploy/local/node.sh");
-    let mut argv: Vec<String> =
-        ["unshare", "--mount", "--uts", "--propagation", "private", "--"].map(str::to_owned).to_vec();
+    let mut argv: Vec<String> = ["unshare", "--mount", "--uts", "--propagation", "private", "--"]
+        .map(str::to_owned)
+        .to_vec();
     argv.extend([script, cluster.data(), cluster.run()].map(|path| path.display().to_string()));
     argv.push(cluster.node_name());
     argv.push(raising.toolchain.pause().display().to_string());
@@ -179,14 +207,19 @@ where
 {
     let waiting_for = format!("{}: {what}", cluster.name);
     let seen = async {
-        let mut changes = watcher(objects, watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let mut changes = watcher(objects, watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+            .boxed();
         while let Some(change) = changes.next().await {
             if change.is_ok_and(|object| wanted(&object)) {
                 return;
             }
         }
     };
-    let ended = raising.wait(&waiting_for, NODE_READY_WITHIN, needed, || std::future::ready(false));
+    let ended = raising.wait(&waiting_for, NODE_READY_WITHIN, needed, || {
+        std::future::ready(false)
+    });
     tokio::select! {
         () = seen => Ok(()),
         ended = ended => ended,
@@ -194,13 +227,21 @@ where
 }
 
 fn is_ready(node: &NodeObject) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A client with all rights; usable inside the lab's services namespace only.
 async fn client(cluster: &ClusterPlaces) -> Result<Client, LabError> {
-    let unusable = |source| LabError::Kubeconfig { cluster: cluster.name.clone(), source };
+    let unusable = |source| LabError::Kubeconfig {
+        cluster: cluster.name.clone(),
+        source,
+    };
     let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig("admin")).map_err(unusable)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await

@@ -65,16 +65,27 @@ pub(super) fn start_runtime(raising: &Raising<'_>, node: &Node<'_>) -> Result<Re
     write(&config, &runtime_config(raising, cluster))?;
     write_registry_hosts(cluster)?;
     lay_out_plugins(raising, cluster)?;
-    write(&cluster.data().join("cni-conf/10-pods.conflist"), &pod_network_config(cluster))?;
+    write(
+        &cluster.data().join("cni-conf/10-pods.conflist"),
+        &pod_network_config(cluster),
+    )?;
     let containerd = raising.toolchain.containerd().display().to_string();
-    let runtime = raising.toolchain.runc().parent().unwrap_or(Path::new("/")).display();
+    let runtime = raising
+        .toolchain
+        .runc()
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .display();
     node.start_program(
         raising,
         "containerd",
         vec![
             "env".to_owned(),
             // The shim looks for the runtime here when it is asked for its features.
-            format!("PATH={runtime}:{path}", path = std::env::var("PATH").unwrap_or_default()),
+            format!(
+                "PATH={runtime}:{path}",
+                path = std::env::var("PATH").unwrap_or_default()
+            ),
             containerd,
             "--config".to_owned(),
             config.display().to_string(),
@@ -88,7 +99,10 @@ pub(super) fn start_agents(raising: &Raising<'_>, node: &Node<'_>) -> Result<[Re
     let config = cluster.data().join("kubelet.json");
     write(&config, &kubelet_config(cluster))?;
     // Pods that share the node's resolver must not learn the machine's.
-    write(&cluster.data().join("resolv.conf"), "# the lab has no name service\n")?;
+    write(
+        &cluster.data().join("resolv.conf"),
+        "# the lab has no name service\n",
+    )?;
     let name = cluster.node_name();
     let kubelet = node.start(
         raising,
@@ -180,6 +194,7 @@ default_runtime_name = "runc"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 runtime_path = "{shim}"
+{base}
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 BinaryName = "{runc}"
@@ -190,8 +205,19 @@ SystemdCgroup = false
         cni = data.join("cni-conf").display(),
         plugins = plugins(cluster).display(),
         shim = raising.toolchain.shim().display(),
+        base = base_specification(cluster),
         runc = raising.toolchain.runc().display(),
     )
+}
+
+/// Names the specification that containers start from, where the cluster has one of its own.
+fn base_specification(cluster: &ClusterPlaces) -> String {
+    let path = cluster.container_base();
+    if path.exists() {
+        format!("base_runtime_spec = \"{}\"", path.display())
+    } else {
+        String::new()
+    }
 }
 
 /// Pod traffic is routed (`ptp`), not bridged, so that the node's rules see all of it.
@@ -233,7 +259,11 @@ fn lay_out_plugins(raising: &Raising<'_>, cluster: &ClusterPlaces) -> Result<(),
 fn write_registry_hosts(cluster: &ClusterPlaces) -> Result<(), LabError> {
     let registry = format!("{SERVICES_ADDRESS}:{REGISTRY_PORT}");
     write(
-        &cluster.data().join("registries").join(&registry).join("hosts.toml"),
+        &cluster
+            .data()
+            .join("registries")
+            .join(&registry)
+            .join("hosts.toml"),
         &format!(
             "server = \"http://{registry}\"\n\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
         ),

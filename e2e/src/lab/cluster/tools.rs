@@ -30,23 +30,47 @@ impl Cluster<'_> {
         std::fs::write(file.path(), values.to_string()).map_err(LabError::io(doing))?;
         let (chart, file) = (chart.display().to_string(), file.path().display().to_string());
         let arguments = [
-            "upgrade", "--install", release, &chart, "--namespace", namespace, "--create-namespace", "--values",
-            &file, "--wait", "--timeout", RELEASE_READY_WITHIN,
+            "upgrade",
+            "--install",
+            release,
+            &chart,
+            "--namespace",
+            namespace,
+            "--create-namespace",
+            "--values",
+            &file,
+            "--wait",
+            "--timeout",
+            RELEASE_READY_WITHIN,
         ];
         self.run_tool("helm", &arguments).await.map(drop)
     }
 
     /// Removes a release, and waits until what it made is gone.
     pub async fn helm_uninstall(&self, release: &str, namespace: &str) -> Result<(), LabError> {
-        let arguments =
-            ["uninstall", release, "--namespace", namespace, "--wait", "--timeout", RELEASE_READY_WITHIN];
+        let arguments = [
+            "uninstall",
+            release,
+            "--namespace",
+            namespace,
+            "--wait",
+            "--timeout",
+            RELEASE_READY_WITHIN,
+        ];
         self.run_tool("helm", &arguments).await.map(drop)
     }
 
     async fn run_tool(&self, tool: &str, arguments: &[&str]) -> Result<String, LabError> {
-        let doing = format!("{}: {tool} {}", self.name(), arguments.first().copied().unwrap_or_default());
+        let doing = format!(
+            "{}: {tool} {}",
+            self.name(),
+            arguments.first().copied().unwrap_or_default()
+        );
         let mut command = self.lab.command(tool)?;
-        command.args(arguments).env("KUBECONFIG", self.kubeconfig()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig())
+            .stdin(Stdio::null());
         let output = tokio::process::Command::from(command)
             .kill_on_drop(true)
             .output()

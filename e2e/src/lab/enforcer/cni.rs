@@ -62,14 +62,20 @@ fn answer() -> Result<Value, String> {
 
 fn add() -> Result<Value, String> {
     let mut input = String::new();
-    std::io::stdin().read_to_string(&mut input).map_err(|error| error.to_string())?;
+    std::io::stdin()
+        .read_to_string(&mut input)
+        .map_err(|error| error.to_string())?;
     let configuration: Configuration = serde_json::from_str(&input).map_err(|error| error.to_string())?;
     let address = address(&configuration.prev_result)
         .ok_or_else(|| "the plugin before gave the pod no address".to_owned())?;
     let arguments = std::env::var("CNI_ARGS").unwrap_or_default();
     let argument = |name: &str| {
-        let found = arguments.split(';').find_map(|pair| pair.split_once('=').filter(|pair| pair.0 == name));
-        found.map(|(_, value)| value.to_owned()).ok_or_else(|| format!("{name} is not in CNI_ARGS"))
+        let found = arguments
+            .split(';')
+            .find_map(|pair| pair.split_once('=').filter(|pair| pair.0 == name));
+        found
+            .map(|(_, value)| value.to_owned())
+            .ok_or_else(|| format!("{name} is not in CNI_ARGS"))
     };
     announce(
         &configuration.socket,
@@ -92,7 +98,8 @@ fn address(result: &Value) -> Option<IpAddr> {
 
 fn announce(socket: &PathBuf, pod: &Announcement) -> Result<(), String> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    let failed = |error: std::io::Error| format!("ask the enforcer about {}/{}: {error}", pod.namespace, pod.name);
+    let failed =
+        |error: std::io::Error| format!("ask the enforcer about {}/{}: {error}", pod.namespace, pod.name);
     let mut stream = match UnixStream::connect(socket) {
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(()),
         connected => connected.map_err(failed)?,
@@ -102,5 +109,9 @@ fn announce(socket: &PathBuf, pod: &Announcement) -> Result<(), String> {
     stream.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
-    if answer.trim() == "in force" { Ok(()) } else { Err("the enforcer ended before it answered".to_owned()) }
+    if answer.trim() == "in force" {
+        Ok(())
+    } else {
+        Err("the enforcer ended before it answered".to_owned())
+    }
 }

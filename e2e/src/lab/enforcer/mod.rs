@@ -165,12 +165,17 @@ impl Enforcer {
     /// Takes a pod into account before its status says anything; its labels come from the API server.
     async fn announce(&mut self, waiting: Waiting) -> oneshot::Sender<()> {
         let pod = &waiting.pod;
-        let found = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace).get_opt(&pod.name).await;
+        let found = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace)
+            .get_opt(&pod.name)
+            .await;
         let view = match found {
             Ok(Some(found)) if found.uid().as_deref() == Some(&pod.uid) => PodView::of(&found, pod.address),
             Ok(_) => PodView::unknown(&pod.namespace, &pod.name, pod.address),
             Err(error) => {
-                eprintln!("pod {}/{} not readable, shut off: {error}", pod.namespace, pod.name);
+                eprintln!(
+                    "pod {}/{} not readable, shut off: {error}",
+                    pod.namespace, pod.name
+                );
                 PodView::unknown(&pod.namespace, &pod.name, pod.address)
             }
         };
@@ -179,11 +184,21 @@ impl Enforcer {
     }
 
     fn load_if_changed(&mut self) -> Result<(), LabError> {
-        let pods: Vec<PodView> = self.pods.state().iter().filter_map(|pod| PodView::running(pod)).collect();
-        self.announced.retain(|address, _| !pods.iter().any(|pod| pod.address == *address));
+        let pods: Vec<PodView> = self
+            .pods
+            .state()
+            .iter()
+            .filter_map(|pod| PodView::running(pod))
+            .collect();
+        self.announced
+            .retain(|address, _| !pods.iter().any(|pod| pod.address == *address));
         let pods: Vec<PodView> = pods.into_iter().chain(self.announced.values().cloned()).collect();
-        let namespaces: HashMap<String, _> =
-            self.namespaces.state().iter().map(|space| (space.name_any(), space.labels().clone())).collect();
+        let namespaces: HashMap<String, _> = self
+            .namespaces
+            .state()
+            .iter()
+            .map(|space| (space.name_any(), space.labels().clone()))
+            .collect();
         let rules = rules::ruleset(&self.policies.state(), &pods, &namespaces)?;
         if rules != self.loaded {
             load(&rules)?;
@@ -234,21 +249,33 @@ async fn answer(stream: UnixStream, announce: mpsc::Sender<Waiting>) -> std::io:
     let pod: Announcement = serde_json::from_str(&line)?;
     let (in_force, answered) = oneshot::channel();
     let gone = || std::io::Error::other("the enforcer is ending");
-    announce.send(Waiting { pod, in_force }).await.map_err(|_| gone())?;
+    announce
+        .send(Waiting { pod, in_force })
+        .await
+        .map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?;
     stream.write_all(b"in force\n").await
 }
 
 async fn connect(kubeconfig: &Path) -> Result<Client, LabError> {
-    let unusable = |source| LabError::Kubeconfig { cluster: kubeconfig.display().to_string(), source };
+    let unusable = |source| LabError::Kubeconfig {
+        cluster: kubeconfig.display().to_string(),
+        source,
+    };
     let kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(unusable)?;
-    let config =
-        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(unusable)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(unusable)?;
     Client::try_from(config).map_err(LabError::kube("make the enforcer's client"))
 }
 
 fn load(rules: &str) -> Result<(), LabError> {
-    run_with_input("load the policies' rules", Command::new("nft").args(["-f", "-"]), rules).map(drop)
+    run_with_input(
+        "load the policies' rules",
+        Command::new("nft").args(["-f", "-"]),
+        rules,
+    )
+    .map(drop)
 }
 
 fn remove_socket(path: &Path) -> Result<(), LabError> {

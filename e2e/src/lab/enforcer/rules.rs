@@ -46,7 +46,9 @@ impl PodView {
             name: pod.name_any(),
             address,
             labels: Some(pod.labels().clone()),
-            ports: ports.filter_map(|port| Some((port.name.clone()?, port.container_port))).collect(),
+            ports: ports
+                .filter_map(|port| Some((port.name.clone()?, port.container_port)))
+                .collect(),
         }
     }
 
@@ -54,7 +56,10 @@ impl PodView {
     pub(super) fn running(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        let on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let on_host = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.host_network == Some(true));
         if ended || on_host {
             return None;
         }
@@ -122,7 +127,11 @@ pub(super) fn ruleset(
     pods.sort_by_key(|pod| pod.address);
     let mut policies = policies.to_vec();
     policies.sort_by_key(|policy| (policy.namespace(), policy.name_any()));
-    let world = World { policies: &policies, pods: &pods, namespaces };
+    let world = World {
+        policies: &policies,
+        pods: &pods,
+        namespaces,
+    };
 
     let mut chains = String::new();
     let mut jumps = String::new();
@@ -132,7 +141,10 @@ pub(super) fn ruleset(
             if let Some(rules) = world.rules_of(pod, direction)? {
                 let chain = format!("{}-{}", direction.name(), pod.address);
                 verdicts.push(format!("{} : jump {chain}", pod.address));
-                append(&mut chains, &format!("  chain {chain} {{ # {}/{}", pod.namespace, pod.name));
+                append(
+                    &mut chains,
+                    &format!("  chain {chain} {{ # {}/{}", pod.namespace, pod.name),
+                );
                 for rule in rules {
                     append(&mut chains, &format!("    {rule} return"));
                 }
@@ -140,7 +152,10 @@ pub(super) fn ruleset(
             }
         }
         if !verdicts.is_empty() {
-            append(&mut jumps, &format!("    ip {} vmap {{ {} }}", direction.own(), verdicts.join(", ")));
+            append(
+                &mut jumps,
+                &format!("    ip {} vmap {{ {} }}", direction.own(), verdicts.join(", ")),
+            );
         }
     }
     Ok(format!(
@@ -163,7 +178,9 @@ fn base_chain(hook: &str) -> String {
 impl World<'_> {
     /// What a pod may do in a direction, as matches; `None` where no policy selects it.
     fn rules_of(&self, pod: &PodView, direction: Direction) -> Result<Option<Vec<String>>, LabError> {
-        let Some(labels) = &pod.labels else { return Ok(Some(Vec::new())) };
+        let Some(labels) = &pod.labels else {
+            return Ok(Some(Vec::new()));
+        };
         let mut selected = false;
         let mut rules = BTreeSet::new();
         for policy in self.policies {
@@ -210,7 +227,11 @@ impl World<'_> {
             }
         }
         if !addresses.is_empty() {
-            let list = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+            let list = addresses
+                .iter()
+                .map(IpAddr::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
             matches.push(format!("ip {other} {{ {list} }} "));
         }
         Ok(matches)
@@ -245,16 +266,25 @@ fn applies(spec: &NetworkPolicySpec, direction: Direction) -> bool {
     }
 }
 
-type Opening<'a> = (Option<&'a Vec<NetworkPolicyPeer>>, Option<&'a Vec<NetworkPolicyPort>>);
+type Opening<'a> = (
+    Option<&'a Vec<NetworkPolicyPeer>>,
+    Option<&'a Vec<NetworkPolicyPort>>,
+);
 
 fn openings(spec: &NetworkPolicySpec, direction: Direction) -> Vec<Opening<'_>> {
     match direction {
-        Direction::Egress => {
-            spec.egress.iter().flatten().map(|rule| (rule.to.as_ref(), rule.ports.as_ref())).collect()
-        }
-        Direction::Ingress => {
-            spec.ingress.iter().flatten().map(|rule| (rule.from.as_ref(), rule.ports.as_ref())).collect()
-        }
+        Direction::Egress => spec
+            .egress
+            .iter()
+            .flatten()
+            .map(|rule| (rule.to.as_ref(), rule.ports.as_ref()))
+            .collect(),
+        Direction::Ingress => spec
+            .ingress
+            .iter()
+            .flatten()
+            .map(|rule| (rule.from.as_ref(), rule.ports.as_ref()))
+            .collect(),
     }
 }
 
