@@ -23,7 +23,7 @@ use crate::{BlockTag, Call, Disposition, Node, Receipt, Signer, Wei};
 /// How often a receipt is asked for.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a transaction may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The gas of transactions whose effect others in the same block may change.
 const GAS_MARGIN_DENOMINATOR: u64 = 4;
 /// The tip offered, whatever others pay: such chains are not contended.
@@ -218,7 +218,7 @@ async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Res
         max_fee,
         priority_fee: PRIORITY_FEE,
     };
-    let signed = Transaction {
+    let submitted = Transaction {
         chain_id: node.chain_id(),
         nonce,
         payload,
@@ -226,10 +226,10 @@ async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Res
     }
     .sign(signer)
     .await?;
-    node.broadcast(&signed.raw).await.map_err(NodeError::from)?;
+    node.broadcast(&submitted.raw).await.map_err(NodeError::from)?;
     let receipt = async {
         loop {
-            if let Some(receipt) = node.receipt(signed.tx).await? {
+            if let Some(receipt) = node.receipt(submitted.tx).await? {
                 return Ok::<_, NodeError>(receipt);
             }
             tokio::time::sleep(POLL).await;
@@ -237,11 +237,11 @@ async fn send_payload(node: &Node, signer: &dyn Signer, payload: Payload) -> Res
     };
     let receipt = tokio::time::timeout(PATIENCE, receipt)
         .await
-        .map_err(|_| DeployError::NotIncluded { tx: signed.tx })??;
+        .map_err(|_| DeployError::NotIncluded { tx: submitted.tx })??;
     if receipt.succeeded {
         Ok(receipt)
     } else {
-        Err(DeployError::Reverted { tx: signed.tx })
+        Err(DeployError::Reverted { tx: submitted.tx })
     }
 }
 

@@ -335,7 +335,7 @@ mod tests {
             borrow = i16::from(difference < 0);
             twin[32 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
         }
-        twin[64] ^= 27 ^ 28;
+        twin[64] = 27 + 28 - twin[64];
         assert_eq!(
             recover(preimage.digest(), &Signature::from_bytes(twin)),
             Err(SignatureError::HighS)

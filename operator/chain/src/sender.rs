@@ -8,7 +8,7 @@
 //! - A nonce that was used without a record stops the sender: another program has the key.
 //!
 //! [`Sender::step`] observes, plans and acts once; it keeps nothing that the next step, or another process, could not
-//! derive again. [`plan`] is pure. It never decides what should be done: that is for who submits intents.
+//! derive again. What to do is planned purely, apart from the doing. It never decides what should be done: that is for who submits intents.
 
 mod act;
 mod config;

@@ -115,7 +115,7 @@ impl Pass<'_> {
         self.broadcasts.insert(attempt.tx, self.now);
         match self.sender.node.broadcast(&attempt.raw).await {
             Err(error) if !error.is_already_known() => {
-                self.acted.rejections.push((entry.record.nonce, error))
+                self.acted.rejections.push((entry.record.nonce, error));
             }
             Ok(()) | Err(_) => {}
         }
@@ -242,7 +242,7 @@ impl Pass<'_> {
                 self.acted.alerts.push(Alert::GasFundsLow { needed, balance });
                 return Ok(());
             }
-            self.claim(nonce, payload, fees, intents.into_iter().map(reference).collect())
+            self.claim(nonce, payload, fees, intents.iter().map(reference).collect())
                 .await?;
             committed = needed;
             nonce = nonce.next();
@@ -261,7 +261,7 @@ impl Pass<'_> {
     }
 }
 
-fn reference(intent: Intent) -> IntentRef {
+fn reference(intent: &Intent) -> IntentRef {
     let label = intent.label.chars().take(LABEL_CHARS_MAX).collect();
     IntentRef { id: intent.id, label }
 }

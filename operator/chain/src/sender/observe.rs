@@ -151,12 +151,11 @@ fn read_signed(entry: &Entry, read_before: &mut ReadBefore) -> Option<Signed> {
         if !fits {
             return None;
         }
-        let (tx, signed_at) = (attempt.tx, attempt.signed_at);
         newest = Some(Signed {
             payload,
-            newest: tx,
+            newest: attempt.tx,
             newest_fees: fees,
-            signed_at,
+            at_head: attempt.signed_at,
         });
     }
     newest

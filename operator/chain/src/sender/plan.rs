@@ -40,7 +40,8 @@ pub(super) struct Signed {
     pub(super) payload: Payload,
     pub(super) newest: Hash32,
     pub(super) newest_fees: Fees,
-    pub(super) signed_at: BlockNumber,
+    /// The newest block when it was signed.
+    pub(super) at_head: BlockNumber,
 }
 
 /// Where a journaled transaction is.
@@ -261,7 +262,7 @@ fn for_waiting(
     config: &SenderConfig,
     now: UnixMillis,
 ) -> Option<Action> {
-    let overdue = signed.signed_at.get().saturating_add(config.replace_after_blocks) <= head.get();
+    let overdue = signed.at_head.get().saturating_add(config.replace_after_blocks) <= head.get();
     let broadcast = broadcasts.get(&signed.newest);
     match broadcast {
         // What this process never sent is sent before it is outbid.

@@ -72,7 +72,7 @@ pub(super) async fn prepare(
             .saturating_add(estimated.gas_limit)
             .saturating_add(STEP_OVERHEAD_GAS);
         if !steps.is_empty() && with_this > config.gas_max {
-            continue;
+            break;
         }
         gas_limit = with_this;
         data_bytes += intent.call.data.len();

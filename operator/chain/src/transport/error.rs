@@ -147,15 +147,20 @@ impl RpcError {
     /// Whether the node refuses a transaction because it has it: for a broadcast that is success. Nodes have no number
     /// for it; a wrong guess only adds to what is told.
     pub fn is_already_known(&self) -> bool {
-        matches!(self, Self::Node { message, .. } if message.to_lowercase().contains("already known") || message.contains("already imported"))
+        let Self::Node { message, .. } = self else {
+            return false;
+        };
+        let message = message.to_lowercase();
+        ["already known", "already imported", "known transaction"]
+            .iter()
+            .any(|words| message.contains(words))
     }
 
     /// Whether fewer blocks in one question could help: the reply is too long, or the node refuses the range.
     pub fn is_about_size(&self) -> bool {
         match self {
-            Self::ResponseTooLarge { .. } | Self::Timeout { .. } => true,
             // Providers word and number this refusal differently; a wrong guess only costs smaller questions.
-            Self::Node { .. } => true,
+            Self::ResponseTooLarge { .. } | Self::Timeout { .. } | Self::Node { .. } => true,
             Self::Status { status, .. } => *status == 413 || *status >= 500,
             Self::Address { .. }
             | Self::Encode { .. }

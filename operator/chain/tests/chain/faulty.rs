@@ -98,13 +98,13 @@ impl Faults {
         } = state.rates;
         let broadcast = method == "eth_sendRawTransaction";
         let late = if broadcast { late } else { 0 };
-        let stale = if broadcast { 0 } else { stale };
+        let past = if broadcast { 0 } else { stale };
         let fates = [
             (dropped, Fate::Dropped),
             (reply_lost, Fate::ReplyLost),
             (doubled, Fate::Doubled),
             (late, Fate::Late),
-            (stale, Fate::Stale),
+            (past, Fate::Stale),
         ];
         let mut roll = state.random.below(100);
         for (rate, fate) in fates {

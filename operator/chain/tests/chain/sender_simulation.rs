@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tradewind_chain::sender::{
-    AccountRef, Alert, FeePolicy, Intent, IntentId, Journal, MemoryJournal, Sender, SenderConfig,
+    AccountRef, Alert, FeePolicy, Intent, IntentId, Journal, MemoryJournal, Record, Sender, SenderConfig,
 };
-use tradewind_chain::{LocalSigner, Node, Signer, UnixMillis};
+use tradewind_chain::{AccountNonce, LocalSigner, Node, Signer, UnixMillis};
 use tradewind_market::{BlockNumber, Hash32};
 
 use super::faulty::{Faults, FaultyJournal, FaultyNode, Rates};
@@ -51,7 +51,7 @@ fn intent(id: &Id) -> Intent {
         id: IntentId::new(Hash32::from_bytes(*id)),
         label,
         call,
-        shareable: id[0] % 3 != 0,
+        shareable: !id[0].is_multiple_of(3),
         gas_max: None,
     }
 }
@@ -258,4 +258,204 @@ fn two_leaders_and_a_node_that_lives_in_the_past_cause_each_effect_once() {
             block_on(run(seed, &schedule));
         },
     );
+}
+
+/// One sender without faults on a chain that makes a block after each step.
+struct Quiet {
+    world: World,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        let mut world = World::new(true);
+        let leader = world.start_leader(0, Rates::default());
+        world.leaders.push(leader);
+        Self { world }
+    }
+
+    fn replace_sender(&mut self, journal: Arc<MemoryJournal>, config: SenderConfig) {
+        self.world.journal = journal;
+        let node = Node::assume_chain(self.world.chain.clone(), CHAIN_ID);
+        let sender = Sender::new(
+            node,
+            self.world.signer.clone(),
+            self.world.journal.clone(),
+            config,
+        );
+        self.world.leaders[0].1 = sender;
+    }
+
+    async fn run(&mut self, rounds: usize) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        for _ in 0..rounds {
+            alerts = self.world.step(0).await;
+            self.world.chain.mine(3);
+        }
+        alerts
+    }
+
+    async fn records(&self) -> Vec<Record> {
+        let account = AccountRef {
+            chain_id: CHAIN_ID,
+            account: self.world.signer.address(),
+        };
+        self.world
+            .journal
+            .list(account)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.record)
+            .collect()
+    }
+
+    fn effects(&self) -> Vec<Id> {
+        self.world
+            .chain
+            .effects()
+            .into_iter()
+            .map(|(_, _, id)| id)
+            .collect()
+    }
+}
+
+async fn journal_of(records: &[Record]) -> Arc<MemoryJournal> {
+    let journal = Arc::new(MemoryJournal::new());
+    for record in records {
+        journal.claim(record).await.unwrap();
+    }
+    journal
+}
+
+#[test]
+fn an_observer_signs_sends_and_writes_nothing() {
+    block_on(async {
+        let mut quiet = Quiet::new();
+        let journal = quiet.world.journal.clone();
+        quiet.replace_sender(
+            journal,
+            SenderConfig {
+                observe_only: true,
+                ..config()
+            },
+        );
+        quiet.world.reconcile(0, &ids());
+        quiet.run(8).await;
+        assert_eq!((quiet.effects().len(), quiet.records().await.len()), (0, 0));
+        assert_eq!(quiet.world.chain.transactions(), 0);
+    });
+}
+
+#[test]
+fn a_nonce_used_by_another_program_stops_the_sender_until_a_person_adopts_it() {
+    block_on(async {
+        let mut quiet = Quiet::new();
+        let wanted = ids();
+        quiet.world.reconcile(0, &wanted[..1]);
+        quiet.run(8).await;
+        assert_eq!(quiet.effects(), wanted[..1]);
+        // The same key in another place, with a journal of its own.
+        let ours = quiet.world.journal.clone();
+        quiet.replace_sender(Arc::new(MemoryJournal::new()), config());
+        quiet.world.reconcile(0, &wanted[..2]);
+        quiet.run(8).await;
+        let foreign = Alert::ForeignNonce {
+            nonce: AccountNonce::new(1),
+        };
+
+        quiet.replace_sender(ours.clone(), config());
+        quiet.world.reconcile(0, &wanted);
+        assert_eq!(quiet.run(8).await, [foreign]);
+        assert_eq!(quiet.effects(), wanted[..2], "nothing is sent");
+        let adopted = Some(AccountNonce::new(2));
+        quiet.replace_sender(
+            ours,
+            SenderConfig {
+                adopt_nonces_below: adopted,
+                ..config()
+            },
+        );
+        quiet.world.reconcile(0, &wanted);
+        assert_eq!(quiet.run(12).await, []);
+        assert_eq!(quiet.effects().len(), wanted.len());
+    });
+}
+
+#[test]
+fn a_journal_restored_from_a_backup_loses_and_repeats_nothing() {
+    block_on(async {
+        let mut quiet = Quiet::new();
+        let wanted = ids();
+        quiet.world.reconcile(0, &wanted[..1]);
+        quiet.world.step(0).await;
+        // The backup holds a transaction that was signed and not yet in a block.
+        let backup = quiet.records().await;
+        assert_eq!(backup.len(), 1);
+        quiet.run(4).await;
+        quiet.world.reconcile(0, &wanted[..6]);
+        quiet.run(10).await;
+        let used = quiet.world.chain.transactions();
+
+        quiet.replace_sender(journal_of(&backup).await, config());
+        quiet.world.reconcile(0, &wanted);
+        let first_lost = Alert::ForeignNonce {
+            nonce: AccountNonce::new(1),
+        };
+        assert_eq!(quiet.run(4).await, [first_lost]);
+        assert_eq!(
+            quiet.world.chain.transactions(),
+            used,
+            "nothing is sent before a person looked"
+        );
+        let adopted = Some(AccountNonce::new(used));
+        quiet.replace_sender(
+            journal_of(&backup).await,
+            SenderConfig {
+                adopt_nonces_below: adopted,
+                ..config()
+            },
+        );
+        quiet.world.reconcile(0, &wanted);
+        assert_eq!(quiet.run(14).await, []);
+        let mut effects = quiet.effects();
+        effects.sort_unstable();
+        let mut expected = wanted.clone();
+        expected.sort_unstable();
+        assert_eq!(effects, expected, "each once");
+    });
+}
+
+#[test]
+fn a_lost_record_leaves_a_hole_that_is_filled() {
+    block_on(async {
+        let mut quiet = Quiet::new();
+        let unshared = ids()
+            .into_iter()
+            .filter(|id| id[0].is_multiple_of(3))
+            .take(3)
+            .collect::<Vec<_>>();
+        quiet.world.reconcile(0, &unshared);
+        quiet.world.step(0).await;
+        let mut records = quiet.records().await;
+        assert_eq!(records.len(), 3);
+        quiet.world.chain.forget_pool();
+        let lost = records.remove(1);
+        quiet.replace_sender(journal_of(&records).await, config());
+        quiet.world.reconcile(0, &unshared);
+        assert_eq!(quiet.run(14).await, []);
+        let mut effects = quiet.effects();
+        effects.sort_unstable();
+        let mut expected = unshared;
+        expected.sort_unstable();
+        assert_eq!(
+            effects, expected,
+            "what the lost record was for is done by another"
+        );
+        assert_eq!(
+            quiet.world.chain.transactions(),
+            4,
+            "nonce {} went to nobody",
+            lost.nonce
+        );
+    });
 }

@@ -302,18 +302,15 @@ impl State {
         earlier.for_each(|id| *sequences.entry(job_of(id)).or_default() += 1);
         let mut logs = Vec::new();
         for (step, outcome) in outcomes.iter().enumerate() {
-            let (topics, data) = match outcome {
-                Some(id) => {
-                    let sequence = sequences.entry(job_of(id)).or_default();
-                    *sequence += 1;
-                    (vec![keccak256(b"Effect"), *id], sequence.to_be_bytes().to_vec())
-                }
-                None => {
-                    let mut index = [0; 32];
-                    index[31] = u8::try_from(step).unwrap();
-                    let reason = ethers::abi::encode(&[Token::Bytes(vec![7])]);
-                    (vec![keccak256(STEP_FAILED.as_bytes()), index, [0; 32]], reason)
-                }
+            let (topics, data) = if let Some(id) = outcome {
+                let sequence = sequences.entry(job_of(id)).or_default();
+                *sequence += 1;
+                (vec![keccak256(b"Effect"), *id], sequence.to_be_bytes().to_vec())
+            } else {
+                let mut index = [0; 32];
+                index[31] = u8::try_from(step).unwrap();
+                let reason = ethers::abi::encode(&[Token::Bytes(vec![7])]);
+                (vec![keccak256(STEP_FAILED.as_bytes()), index, [0; 32]], reason)
             };
             logs.push(json!({
                 "address": CONTRACT,

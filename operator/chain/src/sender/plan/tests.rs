@@ -61,7 +61,7 @@ fn slot(number: u64, signed_at: u64, place: Place) -> Slot {
         payload,
         newest: tx_of(number),
         newest_fees,
-        signed_at,
+        at_head: signed_at,
     });
     Slot {
         entry: Entry {
