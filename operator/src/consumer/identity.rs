@@ -3,7 +3,10 @@
 
 use kube::ResourceExt;
 use tradewind_crds::ComputeJob;
-use tradewind_gateway_api::seal::{OpeningKey, SealError};
+use tradewind_gateway_api::{
+    bundle::JobKey,
+    seal::{OpeningKey, SealError},
+};
 use tradewind_market::{Address, Hash32, JobId, JobNonce, derivation, eip712::Domain};
 
 use crate::keys::{JobSecret, Keys, Secret, job_nonce};
@@ -19,8 +22,8 @@ pub(crate) struct Identity {
     pub(crate) salt: Hash32,
     /// Opens template and inputs; given to seated providers.
     pub(crate) job_key: OpeningKey,
-    /// The bytes that the job key is made of, and their salt, for the commitment on chain.
-    pub(crate) key_commitment: Hash32,
+    /// The job key as envelopes hold it, with the salt of its commitment on chain.
+    pub(crate) key_document: JobKey,
     /// Opens outputs; never leaves the operator but to a mover in the job's namespace.
     pub(crate) output_key: OpeningKey,
 }
@@ -49,7 +52,7 @@ impl Identity {
             id: derivation::job_id(domain, buyer, nonce),
             salt: hash(&keys.job(nonce, JobSecret::Salt)),
             job_key: OpeningKey::from_secret(&key_bytes)?,
-            key_commitment: derivation::key_commitment(hash(&key_bytes), hash(&key_salt)),
+            key_document: JobKey::new(hash(&key_bytes), hash(&key_salt)),
             output_key: OpeningKey::from_secret(&keys.job(nonce, JobSecret::OutputKey))?,
         })
     }

@@ -1,19 +1,18 @@
 //! Reads what a job names as its inputs out of the job's own namespace, and looks at what it names as its outputs.
 //!
 //! Only objects that carry the label `tradewind.dev/allow` are touched, so that a job's author reaches nothing
-//! through the operator that the namespace's owner did not set out for jobs. Volumes are never mounted here: a
-//! mover pod reads and writes them.
+//! through the operator that the namespace's owner did not set out for jobs.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret},
+    api::core::v1::{ConfigMap, Secret},
 };
 use kube::{Api, Client, Resource, ResourceExt};
 use tradewind_crds::{
     ALLOW_LABEL, ComputeJobSpec,
-    source::{ClaimPath, Input},
+    source::Input,
 };
 
 /// What an input consists of, as far as it can be known without moving bytes.
@@ -21,8 +20,6 @@ use tradewind_crds::{
 pub(crate) enum Source {
     /// Files that were read.
     Files(BTreeMap<String, Vec<u8>>),
-    /// A directory in a volume.
-    Volume(ClaimPath),
 }
 
 /// An input by name.
@@ -65,8 +62,8 @@ pub(crate) enum SourceError {
         /// Its name.
         name: String,
     },
-    /// This kind of source is not served by this version.
-    #[error("input {name}: {what}")]
+    /// This kind of source or target is not served by this version.
+    #[error("{name}: {what}")]
     Unsupported {
         /// Which input.
         name: String,
@@ -115,16 +112,14 @@ async fn observe_input(client: &Client, namespace: &str, input: &Input) -> Resul
         let files = secret.data.unwrap_or_default();
         return Ok(Source::Files(files.into_iter().map(|(name, ByteString(bytes))| (name, bytes)).collect()));
     }
-    if let Some(claim) = &input.persistent_volume_claim {
-        let _claim: PersistentVolumeClaim =
-            get_allowed(client, namespace, "PersistentVolumeClaim", &claim.claim_name).await?;
-        return Ok(Source::Volume(claim.clone()));
-    }
     let unsupported = |what| SourceError::Unsupported { name: input.name.clone(), what };
-    if input.url.is_some() {
-        return Err(unsupported("url is not served by this version: put the file into a ConfigMap or a volume"));
+    if input.persistent_volume_claim.is_some() {
+        return Err(unsupported("volumes are not served by this version: put the files into a ConfigMap"));
     }
-    Err(unsupported("blob is not served by this version: put the files into a ConfigMap or a volume"))
+    if input.url.is_some() {
+        return Err(unsupported("url is not served by this version: put the file into a ConfigMap"));
+    }
+    Err(unsupported("blob is not served by this version: put the files into a ConfigMap"))
 }
 
 fn files_of_config_map(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
@@ -140,9 +135,9 @@ pub(crate) async fn check_outputs(
     spec: &ComputeJobSpec,
     is_ours: impl Fn(&ConfigMap) -> bool,
 ) -> Result<(), SourceError> {
-    if let Some(claim) = &spec.outputs.persistent_volume_claim {
-        let _claim: PersistentVolumeClaim =
-            get_allowed(client, namespace, "PersistentVolumeClaim", &claim.claim_name).await?;
+    if spec.outputs.persistent_volume_claim.is_some() {
+        let what = "volumes are not served by this version: let results stay on the gateway, or name a ConfigMap";
+        return Err(SourceError::Unsupported { name: "outputs".to_owned(), what });
     }
     if let Some(reference) = &spec.outputs.config_map {
         let name = &reference.name;

@@ -1,0 +1,89 @@
+//! What is remembered of a job between passes. All of it can be had again from chain, objects and gateways: it only
+//! saves asking twice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+use tradewind_gateway_api::offer::SignedOffer;
+use tradewind_crds::compute_job::JobReason;
+use tradewind_market::{Address, Hash32, JobId, OfferHash, UnitSet};
+
+use super::{mailbox::Mailbox, offers::Offers, preparing::Prepared};
+
+/// What is remembered of one job.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// Messages of its providers.
+    pub(crate) mailbox: Mailbox,
+    /// What was stored for it.
+    pub(crate) prepared: Option<Prepared>,
+    /// When seats were last looked for.
+    pub(crate) sought: Option<Instant>,
+    /// The last wish to fill seats.
+    pub(crate) filling: Option<Hash32>,
+    /// Not before then are results asked for again, and why not.
+    pub(crate) fetch_after: Option<Instant>,
+    /// What kept results from being had.
+    pub(crate) fetch_blocked: Option<(JobReason, String)>,
+    /// Offers that it was last matched with.
+    pub(crate) offers: BTreeMap<OfferHash, SignedOffer>,
+    /// Why offers were passed over at the last match, counted.
+    pub(crate) refusals: Vec<(String, u32)>,
+    /// Providers that the published bundle has an envelope for; `None` if it was not looked at yet.
+    pub(crate) bundled: Option<BTreeSet<Address>>,
+    /// Units whose results were checked and are where the job wants them.
+    pub(crate) delivered: UnitSet,
+    /// Of those, the ones that exited with a code other than 0.
+    pub(crate) exited_badly: UnitSet,
+    /// Files to be written into one ConfigMap at the end, by key.
+    pub(crate) small_files: BTreeMap<String, Vec<u8>>,
+    /// When the status was last written, and how often.
+    pub(crate) written: Option<(Instant, u32)>,
+    /// What was last told in an Event, so that it is told once.
+    pub(crate) told: Option<(&'static str, String)>,
+}
+
+impl Memo {
+    /// Region and class of each provider, as its offers describe them.
+    pub(crate) fn descriptions(&self) -> BTreeMap<Address, (String, String)> {
+        let describe = |offer: &SignedOffer| {
+            let details = offer.details.value();
+            (offer.offer.provider, (details.region.clone(), details.class.to_string()))
+        };
+        self.offers.values().map(describe).collect()
+    }
+
+    /// Keeps what the gateways had, and what was known before of offers that they no longer have: seats may hold them.
+    pub(crate) fn keep(&mut self, offers: Offers) {
+        self.offers.extend(offers.genuine);
+    }
+
+    /// An offer by its hash, or else any of the same provider, whose recipient is the same.
+    pub(crate) fn offer_of(&self, hash: OfferHash, provider: Address) -> Option<&SignedOffer> {
+        self.offers
+            .get(&hash)
+            .or_else(|| self.offers.values().find(|offer| offer.offer.provider == provider))
+    }
+}
+
+/// The memos of all jobs at work.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    jobs: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<Memo>>>>,
+}
+
+impl Memory {
+    /// The memo of a job. Held locked for a whole pass, so that a job has one pass at a time.
+    pub(crate) fn of(&self, job: JobId) -> Arc<tokio::sync::Mutex<Memo>> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(jobs.entry(job).or_default())
+    }
+
+    /// Forgets a job that is over.
+    pub(crate) fn forget(&self, job: JobId) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    }
+}
