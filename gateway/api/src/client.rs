@@ -41,7 +41,7 @@ impl ClientConfig {
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),
-            call_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -122,6 +122,7 @@ impl GatewayClient {
     }
 
     /// The same client for one gateway alone.
+    #[must_use]
     pub fn only(&self, gateway: &Url) -> Self {
         Self {
             gateways: vec![gateway.clone()],
@@ -151,7 +152,7 @@ impl GatewayClient {
     }
 
     /// Tries each gateway in turn, each as often as the policy says, until one answers well.
-    async fn from_any<T, F>(&self, mut attempt: impl FnMut(Url) -> F) -> Result<T, ClientError>
+    async fn ask_any<T, F>(&self, mut attempt: impl FnMut(Url) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {

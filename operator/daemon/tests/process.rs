@@ -1,5 +1,7 @@
 //! A process as whoever runs it sees it: its endpoints, its signals, its exit.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
@@ -80,6 +82,10 @@ async fn tells_its_health_readiness_and_metrics() {
     process.run().await.unwrap();
 }
 
+fn defective() -> Result<(), std::io::Error> {
+    panic!("a defect")
+}
+
 #[tokio::test]
 async fn the_end_of_any_task_ends_the_process_with_that_reason() {
     let process_failed = process(Duration::from_secs(5)).await;
@@ -107,11 +113,7 @@ async fn the_end_of_any_task_ends_the_process_with_that_reason() {
     );
 
     let process_panicked = process(Duration::from_secs(5)).await;
-    process_panicked.spawn("sweeper", async {
-        let nothing: Option<()> = None;
-        nothing.expect("a defect");
-        Ok::<_, std::io::Error>(())
-    });
+    process_panicked.spawn("sweeper", async { defective() });
     let error = process_panicked.run().await.unwrap_err();
     assert!(
         matches!(&error, ProcessError::TaskPanicked { task: "sweeper", message } if message == "a defect"),

@@ -173,7 +173,7 @@ impl GatewayClient {
     /// Whether any gateway has a blob, and how long it is.
     pub async fn stat(&self, digest: ContentDigest) -> Result<Option<BlobStat>, ClientError> {
         let found = self
-            .from_any(|gateway| async move {
+            .ask_any(|gateway| async move {
                 let request = self
                     .request(&gateway, Method::HEAD, &path::blob(&digest))?
                     .timeout(self.call_timeout);
@@ -187,7 +187,7 @@ impl GatewayClient {
                 bytes
                     .map(|bytes| BlobStat { digest, bytes })
                     .ok_or(ClientError::Answer {
-                        gateway,
+                        gateway: gateway.to_string(),
                         status,
                         reason,
                     })
@@ -203,14 +203,14 @@ impl GatewayClient {
     /// Fetches a small blob into memory, from whichever gateway has it.
     pub async fn get_bytes(&self, download: Download) -> Result<Bytes, ClientError> {
         let Download { digest, bytes_max } = download;
-        self.from_any(|gateway| async move {
+        self.ask_any(|gateway| async move {
             let request = self.request(&gateway, Method::GET, &path::blob(&digest))?;
             let response = self.send(&gateway, request).await?;
             let body = read_bounded(&gateway, response, bytes_max).await?;
             let found = ContentDigest::of(&body);
             if found != digest {
                 return Err(ClientError::OtherBytes {
-                    gateway,
+                    gateway: gateway.to_string(),
                     expected: digest,
                     found,
                 });
@@ -228,7 +228,7 @@ impl GatewayClient {
         let part = PathBuf::from(name);
         let (part, result) = (&part, &Fetched::begin(&part).await?);
         let fetched = self
-            .from_any(|gateway| async move { result.fetch(self, &gateway, download).await })
+            .ask_any(|gateway| async move { result.fetch(self, &gateway, download).await })
             .await;
         let finished = match fetched {
             Ok(bytes) => tokio::fs::rename(part, target)
@@ -262,7 +262,7 @@ impl GatewayClient {
         let status = response.status().as_u16();
         let body = read_bounded(gateway, response, super::documents::ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::Answer {
-            gateway: gateway.clone(),
+            gateway: gateway.to_string(),
             status,
             reason: error.to_string(),
         })
@@ -343,7 +343,7 @@ impl<'a> Fetched<'a> {
             if state.bytes + piece.len() as u64 > download.bytes_max {
                 self.restart(&mut state).await?;
                 return Err(ClientError::TooLong {
-                    gateway: gateway.clone(),
+                    gateway: gateway.to_string(),
                     limit: download.bytes_max,
                 });
             }
@@ -360,7 +360,7 @@ impl<'a> Fetched<'a> {
             // Nothing of it can be kept: which bytes are wrong is not known.
             self.restart(&mut state).await?;
             return Err(ClientError::OtherBytes {
-                gateway: gateway.clone(),
+                gateway: gateway.to_string(),
                 expected: download.digest,
                 found,
             });

@@ -35,7 +35,7 @@ impl GatewayClient {
 
     /// All valid offers that a filter lets through, of the first gateway that answers.
     pub async fn offers(&self, filter: &OfferFilter) -> Result<Vec<SignedOffer>, ClientError> {
-        self.from_any(|gateway| async move {
+        self.ask_any(|gateway| async move {
             let mut filter = filter.clone();
             let mut offers = Vec::new();
             loop {
@@ -45,7 +45,7 @@ impl GatewayClient {
                 offers.extend(page.offers);
                 if offers.len() > OFFERS_MAX {
                     return Err(ClientError::TooLong {
-                        gateway,
+                        gateway: gateway.to_string(),
                         limit: OFFERS_MAX as u64,
                     });
                 }
@@ -122,7 +122,7 @@ impl GatewayClient {
     /// A page of a job's messages from one gateway. Cursors of two gateways have nothing to do with each other, so
     /// the client must be of one gateway alone ([`GatewayClient::only`]).
     pub async fn messages(&self, job: JobId, filter: MessageFilter) -> Result<MessagePage, ClientError> {
-        self.from_any(|gateway| async move {
+        self.ask_any(|gateway| async move {
             let request = self
                 .request(&gateway, Method::GET, &path::messages(job))?
                 .query(&filter);
@@ -138,7 +138,7 @@ impl GatewayClient {
         request: &ReceiptRequest,
         grant: &GrantToken,
     ) -> Result<SignedReceipt, ClientError> {
-        self.from_any(|gateway| async move {
+        self.ask_any(|gateway| async move {
             let call = self
                 .request(&gateway, Method::POST, path::RECEIPTS)?
                 .bearer_auth(grant.to_text())
@@ -149,7 +149,7 @@ impl GatewayClient {
     }
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.from_any(|gateway| async move {
+        self.ask_any(|gateway| async move {
             let request = self.request(&gateway, Method::GET, path)?;
             self.call(&gateway, request, Some(self.call_timeout)).await
         })

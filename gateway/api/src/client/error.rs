@@ -32,7 +32,7 @@ pub enum ClientError {
     #[error("{gateway} cannot be reached or stopped answering: {reason}")]
     Transport {
         /// Which gateway.
-        gateway: Url,
+        gateway: String,
         /// What the network said.
         reason: String,
     },
@@ -40,7 +40,7 @@ pub enum ClientError {
     #[error("{gateway} refused ({:?}): {}", refusal.reason, refusal.message)]
     Refused {
         /// Which gateway.
-        gateway: Url,
+        gateway: String,
         /// Its words.
         refusal: Box<Refusal>,
         /// How long it asks to wait, if it does.
@@ -50,7 +50,7 @@ pub enum ClientError {
     #[error("{gateway} answered {status} with what no gateway says: {reason}")]
     Answer {
         /// Which gateway.
-        gateway: Url,
+        gateway: String,
         /// Its HTTP status.
         status: u16,
         /// What was wrong.
@@ -60,7 +60,7 @@ pub enum ClientError {
     #[error("{gateway} sends more than the {limit} bytes that are expected here")]
     TooLong {
         /// Which gateway.
-        gateway: Url,
+        gateway: String,
         /// The limit.
         limit: u64,
     },
@@ -68,7 +68,7 @@ pub enum ClientError {
     #[error("{gateway} sent bytes with the digest {found} for the blob {expected}")]
     OtherBytes {
         /// Which gateway.
-        gateway: Url,
+        gateway: String,
         /// What was asked for.
         expected: ContentDigest,
         /// What came.
@@ -105,11 +105,13 @@ impl ClientError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NoGateway | Self::Address { .. } | Self::Setup { .. } => Fault::Request,
-            Self::Transport { .. } => Fault::Passing,
-            Self::Refused { refusal, .. } if refusal.reason == Reason::NotFound => Fault::Absent,
-            Self::Refused { refusal, .. } if refusal.reason.passes() => Fault::Passing,
-            Self::Refused { .. } => Fault::Request,
-            Self::Answer { status, .. } if *status >= 500 => Fault::Passing,
+            Self::Refused { refusal, .. } => match refusal.reason {
+                Reason::NotFound => Fault::Absent,
+                reason if reason.passes() => Fault::Passing,
+                _ => Fault::Request,
+            },
+            // Something before the gateway (a proxy, a balancer) may answer so while it is away.
+            Self::Transport { .. } | Self::Answer { status: 500.., .. } => Fault::Passing,
             Self::Answer { .. } | Self::TooLong { .. } | Self::OtherBytes { .. } => Fault::Gateway,
             Self::File { .. } => Fault::Local,
         }
@@ -164,7 +166,7 @@ impl ClientError {
 
     pub(super) fn transport(gateway: &Url, source: &reqwest::Error) -> Self {
         Self::Transport {
-            gateway: gateway.clone(),
+            gateway: gateway.to_string(),
             reason: chain(source),
         }
     }
@@ -195,19 +197,19 @@ pub(super) async fn refused(gateway: &Url, response: Response) -> ClientError {
             offset: None,
         };
         return ClientError::Refused {
-            gateway: gateway.clone(),
+            gateway: gateway.to_string(),
             refusal: Box::new(refusal),
             wait,
         };
     }
     match serde_json::from_slice::<Refusal>(&body) {
         Ok(refusal) => ClientError::Refused {
-            gateway: gateway.clone(),
+            gateway: gateway.to_string(),
             refusal: Box::new(refusal),
             wait,
         },
         Err(error) => ClientError::Answer {
-            gateway: gateway.clone(),
+            gateway: gateway.to_string(),
             status: status.as_u16(),
             reason: error.to_string(),
         },
@@ -232,7 +234,7 @@ pub(super) async fn read_bounded(
     limit: u64,
 ) -> Result<Vec<u8>, ClientError> {
     let too_long = || ClientError::TooLong {
-        gateway: gateway.clone(),
+        gateway: gateway.to_string(),
         limit,
     };
     if response.content_length().is_some_and(|length| length > limit) {

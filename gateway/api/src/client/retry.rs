@@ -66,7 +66,8 @@ impl RetryPolicy {
             .first_wait
             .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let full = doubled.min(self.longest_wait);
-        full - (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+        let half = full / 2;
+        half + half.mul_f64(1.0 - f64::from(chance) / f64::from(u32::MAX))
     }
 }
 
