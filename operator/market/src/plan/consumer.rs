@@ -1,58 +1,50 @@
-//! What a buyer's operator does next for one job, from the first upload to the last output.
+//! What a buyer's operator does next for a job that is on chain, from how things stand alone.
+//!
+//! Every step that is due is in the plan and may be taken twice, so nothing is remembered between passes. What
+//! gives something away (the job's key, the end) is decided on the final block; what anyone may repeat, on the
+//! newest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Timing, closeable_from, judgeable_from, one_call, settleable_from};
-use crate::amount::TokenAmount;
+use super::{closeable_from, judgeable_from, settleable_from};
 use crate::ids::{Address, Hash32};
-use crate::index::{GroupRecord, Job};
-use crate::intervals::{GroupSet, UnitSet};
-use crate::matching::Matching;
+use crate::index::{GroupRecord, Job, SeatRecord};
+use crate::intervals::UnitSet;
+use crate::matching::Want;
 use crate::message::SeatRef;
-use crate::quantity::{GroupIndex, Knowledge, Seconds, UnixSeconds};
-use crate::state::{GroupState, JobState, SeatState, SeatVerdict};
+use crate::quantity::{GroupIndex, UnixSeconds};
+use crate::state::{GroupState, JobState, SeatState};
+use crate::terms::MAX_ENTRIES_PER_CALL;
 
 /// Messages that are carried in one transaction at most, so that its gas stays bounded.
 const RELAY_MAX: usize = 64;
 
-/// Why a job is cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CancelCause {
-    /// Its object was deleted.
-    Deleted,
-    /// Its deadline passed.
-    DeadlinePassed,
-    /// Its first group came to nothing, so the rest is not risked.
-    CanaryFailed,
-}
-
-/// What the job's author wants now.
+/// What the job's author wants of it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Desire {
     /// That it runs.
     Run,
-    /// That nothing new begins.
+    /// That nothing new is started; what runs goes on.
     Suspend,
     /// That it ends.
-    Cancel(CancelCause),
+    Cancel,
 }
 
-/// A matching, and what it was made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// What was chosen.
-    pub matching: Matching,
-    /// When.
-    pub made_at: UnixSeconds,
-    /// The number of the job's newest event then; zero before it was opened.
-    pub sequence: u32,
+/// What a message says of one seat, as far as carrying it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Saying {
+    /// The seat commits or abstains.
+    Speaks,
+    /// The seat opens its commitment.
+    Reveals {
+        /// Whether with a gateway's receipt.
+        with_receipt: bool,
+    },
 }
 
-/// A signed message that waits at a gateway.
+/// A signed message that waits to be carried to the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MailboxMessage {
-    /// Its struct hash.
-    pub id: Hash32,
+pub struct Letter {
     /// Who signed it.
     pub provider: Address,
     /// It is void after this.
@@ -61,444 +53,201 @@ pub struct MailboxMessage {
     pub entries: Vec<(SeatRef, Saying)>,
 }
 
-/// What a message says of one seat, as far as relaying depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Saying {
-    /// It commits or abstains.
-    Speaks,
-    /// It opens its commitment.
-    Reveals {
-        /// Whether with a receipt.
-        with_receipt: bool,
-    },
-}
-
-/// Everything that is known of a job.
+/// How things stand with a job.
 #[derive(Debug, Clone, Copy)]
-pub struct JobView<'a> {
-    /// What its author wants.
+pub struct Situation<'a> {
+    /// What is wanted.
     pub desire: Desire,
-    /// When it shall be over.
+    /// When the job's own deadline is over.
     pub not_after: Option<UnixSeconds>,
-    /// Whether template and inputs are at the gateways.
-    pub content: Knowledge<()>,
-    /// Whether a transaction that opens it is on its way.
-    pub opening: Knowledge<()>,
     /// The job at the newest block.
-    pub chain: Knowledge<Job<'a>>,
-    /// The job at the final block.
-    pub final_chain: Knowledge<Job<'a>>,
-    /// The newest matching, if there was one.
-    pub placement: Option<&'a Placement>,
-    /// Whether the namespace's budget has room for the placement.
-    pub budget_has_room: Knowledge<bool>,
-    /// Providers that the published bundle has an envelope for.
-    pub bundle: Knowledge<&'a BTreeSet<Address>>,
-    /// Messages at the gateways.
-    pub mailbox: &'a [MailboxMessage],
-    /// Units whose outputs are where the job wants them.
-    pub fetched: &'a UnitSet,
-    /// How many groups the job has or will have.
-    pub groups: u32,
-    /// Whether the first group goes ahead alone.
-    pub canary: bool,
+    pub head: Job<'a>,
+    /// The job at the final block, if it is there.
+    pub finalized: Option<Job<'a>>,
+    /// Providers that the published bundle serves; `None` if that is not known.
+    pub bundled: Option<&'a BTreeSet<Address>>,
+    /// Messages that wait to be carried to the chain, by their struct hashes.
+    pub messages: &'a BTreeMap<Hash32, Letter>,
+    /// Units whose results are where they are wanted; `None` where nobody wants them any more.
+    pub delivered: Option<&'a UnitSet>,
+    /// The chain's time.
+    pub now: UnixSeconds,
 }
 
-/// Something to do.
+/// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConsumerStep {
-    /// Put template and inputs to the gateways.
-    Upload,
-    /// Look at the offers again, for these groups.
-    Match {
-        /// Groups that lack seats.
-        groups: GroupSet,
-    },
-    /// Open the job with the placement's fills, and seal these groups in the same transaction.
-    Open {
-        /// What to put in.
-        escrow: TokenAmount,
-        /// What to seal.
-        seal: GroupSet,
-    },
-    /// Fill the placement's seats.
-    Fill {
-        /// What the escrow lacks for them.
-        top_up: TokenAmount,
-    },
-    /// Let groups run.
+pub enum Step {
+    /// Look for seats that groups lack, and take them.
+    Seek(Vec<Want>),
+    /// Seal consecutive groups that have their seats.
     Seal {
-        /// Which.
-        groups: GroupSet,
+        /// The first.
+        first: GroupIndex,
+        /// How many.
+        groups: u32,
     },
-    /// Publish a bundle with an envelope for each of these providers and no other.
-    PublishBundle {
-        /// Providers with seats in sealed groups.
-        providers: BTreeSet<Address>,
-    },
-    /// Carry messages to the chain, in one batch.
-    Relay {
-        /// Their struct hashes.
-        messages: Vec<Hash32>,
-    },
-    /// Judge groups.
-    Judge {
-        /// Which.
-        groups: Vec<GroupIndex>,
-    },
-    /// Settle groups.
-    Settle {
-        /// Which.
-        groups: Vec<GroupIndex>,
-    },
-    /// End groups that were never sealed.
-    CloseGroups {
-        /// Which.
-        groups: Vec<GroupIndex>,
-    },
+    /// Publish the bundle for all these providers.
+    PublishBundle(BTreeSet<Address>),
+    /// Carry these messages to the chain, in one batch.
+    Relay(Vec<Hash32>),
+    /// Have these groups judged; as many as one call takes.
+    Judge(Vec<GroupIndex>),
+    /// Have these groups settled; as many as one call takes.
+    Settle(Vec<GroupIndex>),
+    /// End these groups, which were never sealed; as many as one call takes.
+    Close(Vec<GroupIndex>),
     /// Give notice.
-    Cancel {
-        /// Why.
-        cause: CancelCause,
-    },
-    /// Fetch and check outputs of an agreed group.
+    Cancel(CancelCause),
+    /// Fetch the results of an agreed group, from these providers in turn.
     Fetch {
-        /// Which group.
+        /// The group.
         group: GroupIndex,
-        /// Which of its units are missing.
-        units: UnitSet,
-        /// Who has them, in the order in which to ask.
+        /// Who showed the agreed root and has a receipt.
         providers: Vec<Address>,
     },
-    /// Nothing is left to do.
-    Finish {
-        /// What it came to.
-        outcome: JobOutcome,
-    },
-    /// Come back later.
-    Wait {
-        /// Why.
-        reason: ConsumerWait,
-        /// When at the latest, if it is known.
-        until: Option<UnixSeconds>,
-    },
+    /// No money is in it any more, finally, and all results are delivered.
+    Finish(End),
 }
 
-/// What a job came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobOutcome {
-    /// All units are agreed, paid and fetched.
-    Complete,
-    /// It was never opened: no money moved.
-    NeverOpened {
-        /// Why.
-        cause: CancelCause,
-    },
-    /// Some groups came to nothing.
-    Incomplete {
-        /// Which.
-        groups: GroupSet,
-    },
-}
-
-/// Why nothing more is done now.
+/// Why notice is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConsumerWait {
-    /// The chain could not be read, or the job's events do not fit.
-    ChainUnknown,
-    /// The author suspended it.
-    Suspended,
-    /// Whether the content is at the gateways could not be found out.
-    ContentUnknown,
-    /// The transaction that opens it is on its way.
-    Opening,
-    /// No offers suit, or too few.
-    NoSuitableOffers,
-    /// The namespace's budget has no room.
-    BudgetSpent,
-    /// Whether the budget has room could not be found out.
-    BudgetUnknown,
-    /// Whether the bundle is published could not be found out.
-    BundleUnknown,
-    /// The first group goes ahead.
+pub enum CancelCause {
+    /// The author wants it.
+    Asked,
+    /// Its time is over.
+    Deadline,
+    /// The first group was not agreed on.
     Canary,
-    /// Seats are at work.
-    SeatsWork,
-    /// Seats reveal.
-    SeatsReveal,
-    /// Judged groups wait for appeals and challenges.
-    AppealWindow,
-    /// Groups that were not sealed wait for the job to take no more seals.
-    Closing,
-    /// What happened is not final yet.
-    Finality,
 }
 
-impl ConsumerWait {
-    /// A word for conditions and metrics.
-    pub fn label(self) -> String {
-        format!("{self:?}")
-    }
+/// How the job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Every group is agreed on and paid.
+    Complete,
+    /// Some groups are not.
+    Incomplete {
+        /// How many.
+        groups: u32,
+    },
 }
 
-/// What to do next for a job at `now`.
-pub fn consumer_plan(view: &JobView<'_>, timing: &Timing, now: UnixSeconds) -> Vec<ConsumerStep> {
-    match view.chain {
-        Knowledge::Unknown => vec![wait(ConsumerWait::ChainUnknown)],
-        Knowledge::Absent => before_opening(view, timing, now),
-        Knowledge::Known(job) => {
-            let mut steps = Vec::new();
-            if job.state != (JobState::Open) || !cancel(view, &job, now, &mut steps) {
-                begin(view, &job, timing, now, &mut steps);
-            }
-            bundle(view, &mut steps);
-            relay(view, &job, now, &mut steps);
-            settle(&job, now, &mut steps);
-            fetch(view, &mut steps);
-            finish(view, &job, now, &mut steps);
-            steps
-        }
+/// Everything that is due now.
+pub fn consumer_plan(situation: &Situation<'_>) -> Vec<Step> {
+    let cancellation = cancellation(situation);
+    let mut steps: Vec<Step> = cancellation.map(Step::Cancel).into_iter().collect();
+    steps.extend(bundle(situation));
+    steps.extend(relay(situation));
+    if cancellation.is_none() && situation.desire == Desire::Run {
+        steps.extend(seals(situation));
+        steps.extend(seek(situation));
     }
+    steps.extend(pokes(situation));
+    steps.extend(fetches(situation));
+    steps.extend(finish(situation));
+    steps
 }
 
-fn wait(reason: ConsumerWait) -> ConsumerStep {
-    ConsumerStep::Wait { reason, until: None }
-}
-
-/// What its author or its deadline says of ending it.
-fn wants_end(view: &JobView<'_>, now: UnixSeconds) -> Option<CancelCause> {
-    match view.desire {
-        Desire::Cancel(cause) => Some(cause),
-        Desire::Run | Desire::Suspend => view
-            .not_after
-            .filter(|deadline| now > *deadline)
-            .map(|_| CancelCause::DeadlinePassed),
-    }
-}
-
-fn before_opening(view: &JobView<'_>, timing: &Timing, now: UnixSeconds) -> Vec<ConsumerStep> {
-    match view.opening {
-        // Whatever is wanted now: what is on its way is dealt with when it has arrived.
-        Knowledge::Known(()) => return vec![wait(ConsumerWait::Opening)],
-        Knowledge::Unknown => return vec![wait(ConsumerWait::ChainUnknown)],
-        Knowledge::Absent => {}
-    }
-    if let Some(cause) = wants_end(view, now) {
-        return vec![ConsumerStep::Finish {
-            outcome: JobOutcome::NeverOpened { cause },
-        }];
-    }
-    if view.desire == Desire::Suspend {
-        return vec![wait(ConsumerWait::Suspended)];
-    }
-    match view.content {
-        Knowledge::Unknown => return vec![wait(ConsumerWait::ContentUnknown)],
-        Knowledge::Absent => return vec![ConsumerStep::Upload],
-        Knowledge::Known(()) => {}
-    }
-    let Some(all) = view.groups.checked_sub(1) else {
-        return vec![wait(ConsumerWait::NoSuitableOffers)];
-    };
-    let groups = GroupSet::run(GroupIndex::ZERO, GroupIndex::new(all));
-    let Some(placement) = fresh(view, 0, timing, now) else {
-        return vec![ConsumerStep::Match { groups }];
-    };
-    let filled = &placement.matching.filled;
-    if filled.is_empty() || (view.canary && !filled.contains(GroupIndex::ZERO)) {
-        return vec![no_offers(placement, timing)];
-    }
-    let Some(escrow) = placement.matching.cost.total() else {
-        return vec![no_offers(placement, timing)];
-    };
-    match view.budget_has_room {
-        Knowledge::Known(true) => {
-            let canary = GroupSet::run(GroupIndex::ZERO, GroupIndex::ZERO);
-            let seal = if view.canary { canary } else { filled.clone() };
-            vec![ConsumerStep::Open { escrow, seal }]
-        }
-        Knowledge::Known(false) => vec![wait(ConsumerWait::BudgetSpent)],
-        Knowledge::Absent | Knowledge::Unknown => vec![wait(ConsumerWait::BudgetUnknown)],
-    }
-}
-
-/// The placement, if it was made for this point of the job's history and not too long ago.
-fn fresh<'a>(view: &JobView<'a>, sequence: u32, timing: &Timing, now: UnixSeconds) -> Option<&'a Placement> {
-    view.placement.filter(|placement| {
-        placement.sequence == sequence && now <= placement.made_at.saturating_add(timing.placement_fresh)
-    })
-}
-
-fn no_offers(placement: &Placement, timing: &Timing) -> ConsumerStep {
-    let until = placement.made_at.saturating_add(timing.placement_fresh);
-    ConsumerStep::Wait {
-        reason: ConsumerWait::NoSuitableOffers,
-        until: Some(until),
-    }
-}
-
-/// Gives notice where that is wanted and still changes something. Whether nothing new shall begin.
-fn cancel(view: &JobView<'_>, job: &Job<'_>, now: UnixSeconds, steps: &mut Vec<ConsumerStep>) -> bool {
-    let unsealed = job.groups().any(|(_, group)| group.state == GroupState::Filling);
-    let running = job
-        .groups()
-        .any(|(_, group)| matches!(group.state, GroupState::Running { .. }));
-    let canary_failed = view.canary
-        && unsealed
-        && job
-            .group(GroupIndex::ZERO)
-            .is_some_and(|group| match group.state {
-                GroupState::Contested { .. } | GroupState::Inconclusive | GroupState::Refunded => true,
-                GroupState::Filling
-                | GroupState::Running { .. }
-                | GroupState::Revealing { .. }
-                | GroupState::Agreed { .. }
-                | GroupState::Refunding
-                | GroupState::Credited { .. } => false,
-            });
-    let cause = wants_end(view, now).or(canary_failed.then_some(CancelCause::CanaryFailed));
-    let Some(cause) = cause else { return false };
-    if unsealed || running {
-        steps.push(ConsumerStep::Cancel { cause });
-    }
-    true
-}
-
-/// Fills and seals what is not running yet.
-fn begin(
-    view: &JobView<'_>,
-    job: &Job<'_>,
-    timing: &Timing,
-    now: UnixSeconds,
-    steps: &mut Vec<ConsumerStep>,
-) {
-    if view.desire != Desire::Run || !job.takes_seals(now.saturating_add(timing.margin)) {
-        return;
-    }
-    let picked = usize::from(job.terms.redundancy.picked);
-    let filling = || {
-        job.groups()
-            .filter(|(_, group)| group.state == GroupState::Filling)
-    };
-    let lacking: GroupSet = filling()
-        .filter(|(_, group)| group.seats.len() < picked)
-        .map(|(index, _)| index)
-        .collect();
-    if !lacking.is_empty() {
-        steps.push(fill(view, job, lacking, timing, now));
-    }
-    let proven = !view.canary
-        || job
-            .group(GroupIndex::ZERO)
-            .is_some_and(|group| group.state.agreed_root().is_some());
-    let ready: GroupSet = filling()
-        .filter(|(index, group)| group.seats.len() >= picked && (proven || *index == GroupIndex::ZERO))
-        .map(|(index, _)| index)
-        .collect();
-    if !ready.is_empty() {
-        steps.push(ConsumerStep::Seal { groups: ready });
-    }
-}
-
-fn fill(
-    view: &JobView<'_>,
-    job: &Job<'_>,
-    lacking: GroupSet,
-    timing: &Timing,
-    now: UnixSeconds,
-) -> ConsumerStep {
-    let Some(placement) = fresh(view, job.sequence, timing, now) else {
-        return ConsumerStep::Match { groups: lacking };
-    };
-    let free = job.escrow.checked_sub(job.allocated).unwrap_or(TokenAmount::ZERO);
-    let Some(cost) = placement.matching.cost.total() else {
-        return no_offers(placement, timing);
-    };
-    if placement.matching.filled.is_empty() {
-        return no_offers(placement, timing);
-    }
-    let top_up = cost.checked_sub(free).unwrap_or(TokenAmount::ZERO);
-    match view.budget_has_room {
-        Knowledge::Known(true) => ConsumerStep::Fill { top_up },
-        Knowledge::Known(false) if top_up.is_zero() => ConsumerStep::Fill { top_up },
-        Knowledge::Known(false) => wait(ConsumerWait::BudgetSpent),
-        Knowledge::Absent | Knowledge::Unknown => wait(ConsumerWait::BudgetUnknown),
-    }
-}
-
-/// Gives the job's key to those who have seats in sealed groups, once that cannot be taken back.
-fn bundle(view: &JobView<'_>, steps: &mut Vec<ConsumerStep>) {
-    let Knowledge::Known(job) = view.final_chain else {
-        return;
-    };
-    let at_work = |group: &GroupRecord| match group.state {
-        GroupState::Running { .. } => true,
-        GroupState::Filling
-        | GroupState::Revealing { .. }
-        | GroupState::Agreed { .. }
+/// Whether seats may still speak or open, so that notice of cancellation changes something.
+const fn is_undecided(state: &GroupState) -> bool {
+    match state {
+        GroupState::Filling | GroupState::Running { .. } | GroupState::Revealing { .. } => true,
+        GroupState::Agreed { .. }
         | GroupState::Contested { .. }
         | GroupState::Refunding
         | GroupState::Credited { .. }
         | GroupState::Inconclusive
         | GroupState::Refunded => false,
-    };
-    let providers: BTreeSet<Address> = job
+    }
+}
+
+/// Whether the group came to nothing.
+const fn has_failed(state: &GroupState) -> bool {
+    match state {
+        GroupState::Contested { .. }
+        | GroupState::Refunding
+        | GroupState::Inconclusive
+        | GroupState::Refunded => true,
+        GroupState::Filling
+        | GroupState::Running { .. }
+        | GroupState::Revealing { .. }
+        | GroupState::Agreed { .. }
+        | GroupState::Credited { .. } => false,
+    }
+}
+
+fn cancellation(situation: &Situation<'_>) -> Option<CancelCause> {
+    let Situation {
+        desire,
+        not_after,
+        head,
+        now,
+        ..
+    } = situation;
+    if head.state != JobState::Open || !head.groups().any(|(_, group)| is_undecided(&group.state)) {
+        return None;
+    }
+    let canary_failed = head.terms.redundancy.canary
+        && head
+            .group(GroupIndex::ZERO)
+            .is_some_and(|group| has_failed(&group.state));
+    match desire {
+        Desire::Cancel => Some(CancelCause::Asked),
+        Desire::Run | Desire::Suspend if not_after.is_some_and(|end| *now > end) => {
+            Some(CancelCause::Deadline)
+        }
+        Desire::Run | Desire::Suspend if canary_failed => Some(CancelCause::Canary),
+        Desire::Run | Desire::Suspend => None,
+    }
+}
+
+/// Keys go only to providers whose seats are final.
+fn bundle(situation: &Situation<'_>) -> Option<Step> {
+    let seated: BTreeSet<Address> = situation
+        .finalized?
         .groups()
-        .filter(|(_, group)| at_work(group))
+        .filter(|(_, group)| !group.state.is_ended())
         .flat_map(|(_, group)| group.seats.iter().map(|seat| seat.provider))
         .collect();
-    if providers.is_empty() {
-        return;
-    }
-    match view.bundle {
-        Knowledge::Unknown => steps.push(wait(ConsumerWait::BundleUnknown)),
-        Knowledge::Known(covered) if covered.is_superset(&providers) => {}
-        // A newer bundle replaces the older, so it goes on to serve those that have it.
-        Knowledge::Known(covered) => {
-            steps.push(ConsumerStep::PublishBundle {
-                providers: covered.union(&providers).copied().collect(),
-            });
-        }
-        Knowledge::Absent => steps.push(ConsumerStep::PublishBundle { providers }),
-    }
+    let missing = situation.bundled.is_none_or(|bundled| !seated.is_subset(bundled));
+    (!seated.is_empty() && missing).then_some(Step::PublishBundle(seated))
 }
 
-fn relay(view: &JobView<'_>, job: &Job<'_>, now: UnixSeconds, steps: &mut Vec<ConsumerStep>) {
-    let useful = |message: &&MailboxMessage| {
-        message.deadline > now
-            && message
+fn relay(situation: &Situation<'_>) -> Option<Step> {
+    let useful: Vec<Hash32> = situation
+        .messages
+        .iter()
+        .filter(|(_, letter)| letter.deadline >= situation.now)
+        .filter(|(_, letter)| {
+            letter
                 .entries
                 .iter()
-                .any(|(seat, saying)| changes(job, message.provider, *seat, *saying, now))
-    };
-    let messages: Vec<Hash32> = view
-        .mailbox
-        .iter()
-        .filter(useful)
-        .map(|message| message.id)
+                .any(|entry| changes(situation, letter.provider, *entry))
+        })
+        .map(|(id, _)| *id)
         .take(RELAY_MAX)
         .collect();
-    if !messages.is_empty() {
-        steps.push(ConsumerStep::Relay { messages });
-    }
+    (!useful.is_empty()).then_some(Step::Relay(useful))
 }
 
-/// Whether the market would take the entry now.
-fn changes(job: &Job<'_>, provider: Address, entry: SeatRef, saying: Saying, now: UnixSeconds) -> bool {
-    let Some(group) = job.group(entry.group) else {
+/// Whether the market would take the entry now, and it is not there yet.
+fn changes(situation: &Situation<'_>, provider: Address, (at, saying): (SeatRef, Saying)) -> bool {
+    let Some(group) = situation.head.group(at.group) else {
         return false;
     };
-    let Some(seat) = group.seat(entry.seat).filter(|seat| seat.provider == provider) else {
+    let mine = |seat: &&SeatRecord| seat.provider == provider && seat.round == at.round;
+    let Some(seat) = group.seat(at.seat).filter(mine) else {
         return false;
     };
-    let commits_end = job.commit_deadline(entry.group);
+    let commits_end = situation.head.commit_deadline(at.group);
     match saying {
         Saying::Speaks => {
-            seat.state == SeatState::Awarded && commits_end.is_some_and(|deadline| now <= deadline)
+            seat.state == SeatState::Awarded && commits_end.is_some_and(|deadline| situation.now <= deadline)
         }
         Saying::Reveals { with_receipt } => {
-            let open = match group.state {
-                GroupState::Revealing { reveal_by } => now <= reveal_by,
-                GroupState::Running { .. } => commits_end.is_some_and(|deadline| now > deadline),
+            let in_time = match group.state {
+                GroupState::Revealing { reveal_by } => situation.now <= reveal_by,
+                GroupState::Running { .. } => commits_end.is_some_and(|deadline| situation.now > deadline),
                 GroupState::Filling
                 | GroupState::Agreed { .. }
                 | GroupState::Contested { .. }
@@ -515,145 +264,150 @@ fn changes(job: &Job<'_>, provider: Address, entry: SeatRef, saying: Saying, now
                 | SeatState::Judged { .. }
                 | SeatState::Settled { .. } => false,
             };
-            open && adds
+            in_time && adds
         }
     }
 }
 
-fn settle(job: &Job<'_>, now: UnixSeconds, steps: &mut Vec<ConsumerStep>) {
-    let due = |from: Option<UnixSeconds>| from.is_some_and(|from| now >= from);
-    let judge = one_call(
-        job.groups()
-            .filter(|(index, group)| due(judgeable_from(job, *index, group)))
-            .map(|(index, _)| index),
-    );
-    let settle = one_call(
-        job.groups()
-            .filter(|(_, group)| due(settleable_from(group)))
-            .map(|(index, _)| index),
-    );
-    let close = one_call(
-        job.groups()
-            .filter(|(_, group)| due(closeable_from(job, group)))
-            .map(|(index, _)| index),
-    );
-    if !judge.is_empty() {
-        steps.push(ConsumerStep::Judge { groups: judge });
+fn seals(situation: &Situation<'_>) -> Vec<Step> {
+    let head = &situation.head;
+    if !head.takes_seals(situation.now) {
+        return Vec::new();
     }
-    if !settle.is_empty() {
-        steps.push(ConsumerStep::Settle { groups: settle });
-    }
-    if !close.is_empty() {
-        steps.push(ConsumerStep::CloseGroups { groups: close });
-    }
-}
-
-/// Outputs of groups whose agreement is final, from the seats that agreed.
-fn fetch(view: &JobView<'_>, steps: &mut Vec<ConsumerStep>) {
-    let Knowledge::Known(job) = view.final_chain else {
-        return;
-    };
-    for (index, group) in job
-        .groups()
-        .filter(|(_, group)| group.state.agreed_root().is_some())
-    {
-        let Some(range) = job.terms.shape.group_units(index) else {
-            continue;
-        };
-        let units = range.to_set().difference(view.fetched);
-        if units.is_empty() {
-            continue;
-        }
-        let agreed = group.seats.iter().filter(|seat| match seat.state {
-            SeatState::Judged { verdict, .. } | SeatState::Settled { verdict, .. } => {
-                verdict == SeatVerdict::Agreed
-            }
-            SeatState::Awarded
-            | SeatState::Committed { .. }
-            | SeatState::Abstained { .. }
-            | SeatState::Opened { .. } => false,
-        });
-        let providers = agreed.map(|seat| seat.provider).collect();
-        steps.push(ConsumerStep::Fetch {
-            group: index,
-            units,
-            providers,
-        });
-    }
-}
-
-/// Ends the plan: finished, or what it waits for.
-fn finish(view: &JobView<'_>, job: &Job<'_>, now: UnixSeconds, steps: &mut Vec<ConsumerStep>) {
-    let finally_ended = match view.final_chain {
-        Knowledge::Known(job) => matches!(job.state, JobState::Ended { .. }),
-        Knowledge::Absent | Knowledge::Unknown => false,
-    };
-    let busy = steps
-        .iter()
-        .any(|step| !matches!(step, ConsumerStep::Wait { .. }));
-    if finally_ended && !busy {
-        let failed: GroupSet = job
-            .groups()
-            .filter(|(_, group)| !matches!(group.state, GroupState::Credited { .. }))
-            .map(|(index, _)| index)
-            .collect();
-        let outcome = if failed.is_empty() {
-            JobOutcome::Complete
-        } else {
-            JobOutcome::Incomplete { groups: failed }
-        };
-        steps.push(ConsumerStep::Finish { outcome });
-        return;
-    }
-    let (reason, until) = waits_for(view, job, now);
-    steps.push(ConsumerStep::Wait { reason, until });
-}
-
-/// What the job waits for, and the next deadline that changes it.
-fn waits_for(view: &JobView<'_>, job: &Job<'_>, now: UnixSeconds) -> (ConsumerWait, Option<UnixSeconds>) {
-    let earliest = |times: &mut dyn Iterator<Item = UnixSeconds>| times.filter(|time| *time > now).min();
-    let working = &mut job.groups().filter_map(|(index, _)| job.commit_deadline(index));
-    let revealing = &mut job.groups().filter_map(|(_, group)| match group.state {
-        GroupState::Revealing { reveal_by } => Some(reveal_by.saturating_add(Seconds::new(1))),
-        GroupState::Filling
-        | GroupState::Running { .. }
-        | GroupState::Agreed { .. }
-        | GroupState::Contested { .. }
-        | GroupState::Refunding
-        | GroupState::Credited { .. }
-        | GroupState::Inconclusive
-        | GroupState::Refunded => None,
+    let picked = usize::from(head.terms.redundancy.picked);
+    let proven = !head.terms.redundancy.canary
+        || head
+            .group(GroupIndex::ZERO)
+            .is_some_and(|first| first.state.agreed_root().is_some());
+    let ready = head.groups().filter(|(index, group)| {
+        group.state == GroupState::Filling
+            && group.seats.len() >= picked
+            && (proven || *index == GroupIndex::ZERO)
     });
-    let judged = &mut job.groups().filter_map(|(_, group)| settleable_from(group));
-    let closing = &mut job.groups().filter_map(|(_, group)| closeable_from(job, group));
-    if matches!(job.state, JobState::Ended { .. }) {
-        return (ConsumerWait::Finality, None);
+    runs(ready.map(|(index, _)| index))
+        .into_iter()
+        .map(|(first, groups)| Step::Seal { first, groups })
+        .collect()
+}
+
+fn seek(situation: &Situation<'_>) -> Option<Step> {
+    let head = &situation.head;
+    if !head.takes_seals(situation.now) {
+        return None;
     }
-    if let Some(until) = earliest(revealing) {
-        return (ConsumerWait::SeatsReveal, Some(until));
-    }
-    if let Some(until) = earliest(working) {
-        let canary = view.canary && job.groups().any(|(_, group)| group.state == GroupState::Filling);
-        let reason = if canary {
-            ConsumerWait::Canary
-        } else {
-            ConsumerWait::SeatsWork
-        };
-        return (reason, Some(until.saturating_add(Seconds::new(1))));
-    }
-    if let Some(until) = earliest(judged) {
-        return (ConsumerWait::AppealWindow, Some(until));
-    }
-    let suspended = view.desire == Desire::Suspend;
-    let reason = if suspended {
-        ConsumerWait::Suspended
-    } else {
-        ConsumerWait::Closing
+    let picked = usize::from(head.terms.redundancy.picked);
+    let wants: Vec<Want> = head
+        .groups()
+        .filter(|(_, group)| group.state == GroupState::Filling)
+        .filter_map(|(group, record)| {
+            let lacking = picked
+                .checked_sub(record.seats.len())
+                .filter(|lacking| *lacking > 0)?;
+            let seated = record.seats.iter().map(|seat| seat.provider).collect();
+            Some(Want {
+                group,
+                seats: u8::try_from(lacking).ok()?,
+                seated,
+            })
+        })
+        .collect();
+    (!wants.is_empty()).then_some(Step::Seek(wants))
+}
+
+/// Calls that anyone may make, and that move money to whom it belongs.
+fn pokes(situation: &Situation<'_>) -> Vec<Step> {
+    let (head, now) = (&situation.head, situation.now);
+    let due = |from: &dyn Fn(GroupIndex, &GroupRecord) -> Option<UnixSeconds>| -> Vec<GroupIndex> {
+        let is_due = |index, group: &GroupRecord| from(index, group).is_some_and(|from| now >= from);
+        head.groups()
+            .filter(|(index, group)| is_due(*index, group))
+            .map(|(index, _)| index)
+            .collect()
     };
-    match earliest(closing) {
-        Some(until) => (reason, Some(until)),
-        None => (ConsumerWait::Finality, None),
+    let judge = due(&|index, group| judgeable_from(head, index, group));
+    let settle = due(&|_, group| settleable_from(group));
+    let close = due(&|_, group| closeable_from(head, group));
+    let pieces = |groups: Vec<GroupIndex>, step: fn(Vec<GroupIndex>) -> Step| -> Vec<Step> {
+        groups
+            .chunks(MAX_ENTRIES_PER_CALL)
+            .map(|piece| step(piece.to_vec()))
+            .collect()
+    };
+    [
+        pieces(judge, Step::Judge),
+        pieces(settle, Step::Settle),
+        pieces(close, Step::Close),
+    ]
+    .concat()
+}
+
+fn fetches(situation: &Situation<'_>) -> Vec<Step> {
+    let Some(delivered) = situation.delivered else {
+        return Vec::new();
+    };
+    let head = &situation.head;
+    let missing = |index: GroupIndex| {
+        let units = head.terms.shape.group_units(index);
+        units.is_some_and(|units| !units.to_set().difference(delivered).is_empty())
+    };
+    head.groups()
+        .filter_map(|(index, group)| Some((index, group, group.state.agreed_root()?)))
+        .filter(|(index, ..)| missing(*index))
+        .map(|(group, record, root)| Step::Fetch {
+            group,
+            providers: holders(record, root),
+        })
+        .collect()
+}
+
+/// Who showed the root and has a receipt for the bytes behind it.
+fn holders(group: &GroupRecord, root: Hash32) -> Vec<Address> {
+    let holds = |seat: &&SeatRecord| {
+        seat.state
+            .opening()
+            .is_some_and(|opening| opening.root_a == root && opening.stored.is_some())
+    };
+    group
+        .seats
+        .iter()
+        .filter(holds)
+        .map(|seat| seat.provider)
+        .collect()
+}
+
+fn finish(situation: &Situation<'_>) -> Option<Step> {
+    let finalized = situation.finalized?;
+    let over = match finalized.state {
+        JobState::Ended { .. } => true,
+        JobState::Open | JobState::Cancelling { .. } => false,
+    };
+    if !over || !fetches(situation).is_empty() {
+        return None;
     }
+    let lost = finalized
+        .groups()
+        .filter(|(_, group)| group.state.agreed_root().is_none())
+        .count();
+    let end = match u32::try_from(lost) {
+        Ok(0) => End::Complete,
+        Ok(groups) => End::Incomplete { groups },
+        Err(_) => End::Incomplete { groups: u32::MAX },
+    };
+    Some(Step::Finish(end))
+}
+
+/// Consecutive indices joined, as first and count.
+fn runs(indices: impl Iterator<Item = GroupIndex>) -> Vec<(GroupIndex, u32)> {
+    let mut runs: Vec<(GroupIndex, u32)> = Vec::new();
+    for index in indices {
+        match runs.last_mut() {
+            Some((first, count)) if first.get().saturating_add(*count) == index.get() => {
+                *count = count.saturating_add(1);
+            }
+            Some(_) | None => runs.push((index, 1)),
+        }
+    }
+    runs
 }
 
 #[cfg(test)]

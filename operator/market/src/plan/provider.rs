@@ -5,13 +5,30 @@
 
 use std::collections::BTreeMap;
 
-use super::{Timing, closeable_from, judgeable_from, one_call, settleable_from};
+use super::{closeable_from, judgeable_from, one_call, settleable_from};
 use crate::ids::Address;
 use crate::index::{GroupRecord, Job, SeatRecord};
 use crate::intervals::GroupSet;
 use crate::message::AbstainReason;
 use crate::quantity::{GroupIndex, Knowledge, Seconds, SliceIndex, Slots, UnixSeconds};
 use crate::state::{GroupState, JobState, SeatState};
+
+/// How long things are waited for: configuration of the provider, since block times differ from chain to chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Before a deadline, so that what is sent then is still included in time.
+    pub margin: Seconds,
+    /// For the buyer to carry a message, before it is sent directly.
+    pub relay_patience: Seconds,
+    /// For the buyer to judge, settle or close, before that is done here.
+    pub settle_patience: Seconds,
+    /// Before a slice is tried again the first time; doubles with each attempt.
+    pub retry_first: Seconds,
+    /// Between attempts at most.
+    pub retry_max: Seconds,
+    /// How often a slice is tried in all.
+    pub attempts_max: u32,
+}
 
 /// What kind of message was posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +102,8 @@ pub struct LeaseView<'a> {
     pub chain: Knowledge<Job<'a>>,
     /// Whether key, template and grant are at hand, so that pods can be made.
     pub materials: Knowledge<()>,
+    /// Why the job cannot be run here, where its key or template showed that.
+    pub unfit: Option<AbstainReason>,
     /// All pods of the lease, finished ones too.
     pub pods: Knowledge<&'a [PodView]>,
     /// What finished slices came to.
@@ -213,6 +232,8 @@ pub enum ProviderWait {
     Backoff,
     /// A message waits to be carried by the buyer.
     Relay,
+    /// The reports that were committed to have not been read again yet.
+    ResultsUnknown,
     /// Other seats have not spoken.
     OthersWork,
     /// Seats reveal.
@@ -372,7 +393,7 @@ impl<'a> Plan<'a> {
             .into_iter()
             .filter(|slice| !self.view.results.contains_key(slice))
             .collect();
-        if let Some(reason) = abstains {
+        if let Some(reason) = self.view.unfit.or(abstains) {
             self.say(MessageKind::Abstain, Some(reason), seat.group, deadline);
         } else if missing.is_empty() {
             self.say(MessageKind::Commit, None, seat.group, deadline);
@@ -419,7 +440,7 @@ impl<'a> Plan<'a> {
                 self.waits.push((ProviderWait::PodsWork, Some(deadline)));
             }
             Some((attempt, PodPhase::Failed { cause, at })) => {
-                if attempt >= self.timing.attempts_max {
+                if attempt >= self.timing.attempts_max || !may_pass(cause) {
                     return Some(cause);
                 }
                 let again = at.saturating_add(backoff(self.timing, attempt));
@@ -483,6 +504,11 @@ impl<'a> Plan<'a> {
                 self.waits.push((ProviderWait::Settlement, None));
                 return;
             }
+        }
+        let mut slices = self.job.terms.shape.group_slices(seat.group);
+        if !slices.all(|slice| self.view.results.get(&slice) == Some(&SliceResult::Done)) {
+            self.waits.push((ProviderWait::ResultsUnknown, None));
+            return;
         }
         self.store(seat.group);
         let Some(reveal_by) = self.reveal_deadline(seat) else {
@@ -706,6 +732,23 @@ impl<'a> Plan<'a> {
             .unwrap_or(ProviderWait::PodsWork);
         self.steps.push(ProviderStep::Wait { reason, until });
         self.steps
+    }
+}
+
+/// Whether another attempt may go better: not where the same program would meet the same limit again.
+const fn may_pass(cause: AbstainReason) -> bool {
+    match cause {
+        AbstainReason::Inputs
+        | AbstainReason::Image
+        | AbstainReason::Key
+        | AbstainReason::Hardware
+        | AbstainReason::Preempted
+        | AbstainReason::Storage
+        | AbstainReason::Other(_) => true,
+        AbstainReason::TemplateMismatch
+        | AbstainReason::TimeLimit
+        | AbstainReason::OutOfMemory
+        | AbstainReason::OutputLimit => false,
     }
 }
 
