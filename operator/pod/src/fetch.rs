@@ -5,7 +5,7 @@
 //! node's, it journals the abstention and ends well: `collect` then tells it, and `step` runs nothing.
 
 mod inputs;
-mod isolation;
+pub(crate) mod isolation;
 
 use std::fs;
 use std::io;

@@ -1,7 +1,8 @@
 //! The small static program inside slice pods.
 //!
 //! Three verbs, one for each container of the pod (the shape is `tradewind_gateway_api::slice`'s):
-//! [`fetch`] prepares the volume, [`step`] runs the units, [`collect`] decides what counts and stores it.
+//! [`fetch`] prepares the volume, [`step`] runs the units, [`collect`] decides what counts and stores it; and [`preflight`], which a data center's
+//! cluster is tried with before it sells.
 //! It talks to nobody but the relay, knows no chain and no Kubernetes API, and draws no conclusion about
 //! money.
 
@@ -11,6 +12,7 @@ mod config;
 mod fetch;
 mod handshake;
 mod journal;
+mod preflight;
 mod report;
 mod step;
 mod volume;
@@ -40,6 +42,8 @@ enum Verb {
         #[arg(long, env = "TRADEWIND_SOCKET", default_value_t = format!("{CONTROL_PATH}/{CONTROL_SOCKET}"))]
         socket: String,
     },
+    /// Tries what a slice's pod must not be able to do, before anything is sold.
+    Preflight(preflight::Trial),
     /// Takes, digests, seals and stores what units write; ends on SIGTERM.
     Collect {
         #[command(flatten)]
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
+        Verb::Preflight(trial) => runtime()?.block_on(preflight::run(trial)),
         Verb::Step { socket } => Ok(step::run(socket.as_ref())?),
         Verb::Fetch(Inside { volume, grant, slice }) => {
             Ok(runtime()?.block_on(fetch::run(fetch::Paths { volume, grant }, &slice))?)

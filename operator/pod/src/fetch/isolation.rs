@@ -13,7 +13,7 @@ const ISOLATION_PATIENCE: Duration = Duration::from_secs(10);
 const ISOLATION_PAUSE: Duration = Duration::from_millis(500);
 
 /// Returns once none of the canaries accepts a connection; gives up if one still does after a while.
-pub(super) async fn require_isolated(canaries: &[SocketAddr]) -> Result<(), Abstention> {
+pub(crate) async fn require_isolated(canaries: &[SocketAddr]) -> Result<(), Abstention> {
     if canaries.is_empty() {
         return Err(Abstention::new(
             AbstainCause::NotIsolated,
