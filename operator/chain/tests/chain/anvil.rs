@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use serde_json::{Value, json};
 use tradewind_chain::transport::{HttpConfig, HttpTransport, Transport};
@@ -25,9 +25,22 @@ pub(crate) fn key(account: usize) -> Arc<LocalSigner> {
     Arc::new(LocalSigner::from_hex(KEYS[account]).unwrap())
 }
 
-/// Where the contracts and their pinned tools are.
+/// Where the contracts, their build and their pinned tools are. Built first, which is quick if nothing has changed.
 pub(crate) fn contracts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/contracts")
+    static BUILD: Once = Once::new();
+    let contracts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/contracts");
+    BUILD.call_once(|| {
+        let built = Command::new(contracts.join("forge.sh"))
+            .args(["build", "--quiet"])
+            .output()
+            .unwrap();
+        assert!(
+            built.status.success(),
+            "forge.sh build: {}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+    });
+    contracts
 }
 
 fn binary() -> PathBuf {
@@ -35,7 +48,7 @@ fn binary() -> PathBuf {
     let path = std::env::var_os("TRADEWIND_ANVIL").map_or_else(pinned, PathBuf::from);
     assert!(
         path.exists(),
-        "no anvil at {}: run deploy/contracts/forge.sh build, or set TRADEWIND_ANVIL",
+        "no anvil at {}: set TRADEWIND_ANVIL to its path",
         path.display()
     );
     path
