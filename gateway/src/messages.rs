@@ -178,7 +178,7 @@ pub(crate) async fn list(
         match serde_json::from_slice(&content) {
             Ok(message) => page.messages.push(message),
             Err(error) => {
-                tracing::error!(%job, sequence, %error, "an object in the store is no message; it is passed over")
+                tracing::error!(%job, sequence, %error, "an object in the store is no message; it is passed over");
             }
         }
     }

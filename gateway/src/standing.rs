@@ -54,7 +54,7 @@ pub trait Market: Send + Sync + std::fmt::Debug {
 }
 
 /// How long a good answer is believed.
-const GOOD_FOR: Duration = Duration::from_secs(60);
+const GOOD_FOR: Duration = Duration::from_mins(1);
 /// How long a bad one is: a deposit or a fill may be on its way.
 const BAD_FOR: Duration = Duration::from_secs(2);
 /// Answers that are kept of each kind. When they are too many, all are forgotten.
@@ -168,6 +168,7 @@ impl Standings {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn unknown(error: StandingError) -> Refused {
     tracing::warn!(%error, "a signer's standing is unknown");
     Refused::new(

@@ -32,6 +32,7 @@ use crate::{
 /// Bytes read from a file at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn disk_failed(error: std::io::Error) -> Refused {
     tracing::error!(
         error = &error as &dyn std::error::Error,
@@ -136,12 +137,11 @@ async fn fetch(relay: &Inner, digest: ContentDigest) -> Result<(File, u64), Refu
 pub(super) async fn head(State(relay): State<Relay>, Path(name): Path<String>) -> Result<Response, Refused> {
     let digest = named_blob(&name)?;
     let here = relay.0.cache.open_blob(&digest).await.map_err(disk_failed)?;
-    let bytes = match here {
-        Some((_, bytes)) => bytes,
-        None => {
-            let found = relay.0.upstream.stat(digest).await.map_err(upstream_failed)?;
-            found.ok_or_else(|| Refused::not_found("the blob"))?.bytes
-        }
+    let bytes = if let Some((_, bytes)) = here {
+        bytes
+    } else {
+        let found = relay.0.upstream.stat(digest).await.map_err(upstream_failed)?;
+        found.ok_or_else(|| Refused::not_found("the blob"))?.bytes
     };
     Ok(blob_response(&digest, bytes, None, Body::empty()))
 }

@@ -23,6 +23,7 @@ impl ChainMarket {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn failed(error: ReadError) -> StandingError {
     StandingError {
         reason: error.to_string(),

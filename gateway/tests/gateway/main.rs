@@ -2,7 +2,12 @@
 //!
 //! Who has standing is scripted here, so that each refusal can be brought about; the chain itself is in `processes`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod blobs;
 mod documents;

@@ -149,7 +149,7 @@ async fn what_is_not_signed_or_not_true_is_refused_by_name() {
     let late = offer(&provider, &hands, |offer| offer.sale.valid_until = hands.time()).await;
     assert_eq!(publish(&site, &late).await, Err(Reason::TimeOutOfBounds));
     let for_ever = offer(&provider, &hands, |offer| {
-        offer.sale.valid_until = hands.after(365 * 86_400)
+        offer.sale.valid_until = hands.after(365 * 86_400);
     })
     .await;
     assert_eq!(publish(&site, &for_ever).await, Err(Reason::TimeOutOfBounds));

@@ -205,13 +205,21 @@ impl Site {
     }
 
     /// A counter's value, by its line in the metrics.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).unwrap();
+        // The registry holds whole numbers as floats; the text form is exact.
         family
             .get_metric()
             .iter()
-            .map(|metric| metric.get_counter().get_value())
+            .map(|metric| {
+                metric
+                    .get_counter()
+                    .get_value()
+                    .to_string()
+                    .parse::<u64>()
+                    .unwrap()
+            })
             .sum()
     }
 

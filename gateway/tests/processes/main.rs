@@ -3,7 +3,12 @@
 //! Needs the compiled contracts and anvil in `deploy/contracts` (`deploy/contracts/forge.sh build`), or anvil at
 //! `TRADEWIND_ANVIL`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::{
     io::{BufRead, BufReader, Write},

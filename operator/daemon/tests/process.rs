@@ -1,6 +1,11 @@
 //! A process as whoever runs it sees it: its endpoints, its signals, its exit.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::{net::SocketAddr, time::Duration};
 

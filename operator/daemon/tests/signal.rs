@@ -1,6 +1,11 @@
 //! SIGTERM, in a test binary of its own: a signal reaches the whole process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 
