@@ -59,15 +59,6 @@ impl Leadership {
     pub(crate) async fn acquired(&mut self) -> bool {
         self.until.wait_for(Option::is_some).await.is_ok()
     }
-
-    /// For tests and tools in which there is nobody to compete with.
-    #[cfg(test)]
-    pub(crate) fn always() -> Self {
-        let (sender, until) = watch::channel(Some(Instant::now() + Duration::from_secs(1 << 30)));
-        // The value stays readable after the sender is gone.
-        drop(sender);
-        Self { until }
-    }
 }
 
 /// Takes part in the election for one lease.
@@ -262,8 +253,8 @@ mod tests {
         check(Some(&held_by(Some("other"))), Some(15), Move::Take);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn quiet_is_counted_from_the_last_change_that_was_seen_here() {
+    #[test]
+    fn quiet_is_counted_from_the_last_change_that_was_seen_here() {
         let at = |version: &str| Lease {
             metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
             spec: None,

@@ -21,8 +21,6 @@ pub(crate) struct Metrics {
     pub(crate) event_failures: IntCounter,
     /// `tradewind_leader`: 1 while this replica acts.
     pub(crate) leader: IntGauge,
-    /// `tradewind_gateway_requests_total{operation,outcome}`.
-    pub(crate) gateway_requests: IntCounterVec,
     /// What is known of the chain.
     pub(crate) chain: ChainMetrics,
 }
@@ -93,12 +91,6 @@ impl Metrics {
                 registry,
                 IntGauge::new("tradewind_leader", "1 while this replica is the one that acts.")?,
             )?,
-            gateway_requests: counters(
-                registry,
-                "tradewind_gateway_requests_total",
-                "Requests to gateways by operation and by how they ended.",
-                &["operation", "outcome"],
-            )?,
             chain: ChainMetrics::register(registry)?,
         })
     }
@@ -107,11 +99,6 @@ impl Metrics {
     pub(crate) fn reconciled(&self, kind: &'static str, outcome: &'static str, seconds: f64) {
         self.reconciles.with_label_values(&[kind, outcome]).inc();
         self.reconcile_seconds.with_label_values(&[kind]).observe(seconds);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Self {
-        Self::register(&Registry::new()).unwrap()
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     args::{Args, ChainArgs},
     consumer, http,
     keys::Keys,
+    provider,
     shell::{
         chain::{Chain, ChainTasks},
         context::{Context, Market},
@@ -171,6 +172,9 @@ async fn connect_node(
 fn start_roles(process: &Process, context: Arc<Context>) {
     if context.args.role.consumes() {
         process.spawn("consumer", consumer::run(Arc::clone(&context), process.shutdown()));
+    }
+    if context.args.role.provides() {
+        process.spawn("provider", provider::run(context, process.shutdown()));
     }
 }
 
