@@ -6,6 +6,8 @@ use clap::Args as ClapArgs;
 use tradewind_daemon::args::parse_seconds;
 use tradewind_market::{Address, Bps, Seconds, offer::Bounds};
 
+use super::lease::settings::LeaseArgs;
+
 /// How this cluster sells.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct ProviderArgs {
@@ -39,6 +41,9 @@ pub(crate) struct ProviderArgs {
 
     #[command(flatten)]
     pub(crate) bounds: BoundArgs,
+
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 /// Bounds on the terms of jobs that this provider takes; PROTOCOL.md T-2b says what each bounds.

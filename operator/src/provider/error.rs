@@ -1,7 +1,7 @@
 //! What can go wrong on the provider's side.
 
 use tradewind_chain::{Disposition, keys::SignerError, read::ReadError};
-use tradewind_gateway_api::{client::ClientError, seal::SealError};
+use tradewind_gateway_api::{client::ClientError, grant::GrantTokenError, seal::SealError};
 
 /// Why a pass did not come to its end. Nothing is lost: the next one starts from what is.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,18 @@ pub(crate) enum ProviderError {
     /// A document of ours cannot be written as JSON.
     #[error("a document cannot be written")]
     Document(#[source] serde_json::Error),
+    /// A storage grant cannot be written.
+    #[error(transparent)]
+    Grant(#[from] GrantTokenError),
+    /// Metrics could not be registered.
+    #[error("the provider's metrics could not be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// Job pods have no DNS, so they could not find the relay by a name.
+    #[error("the relay's URL {0:?} has no IP address as its host: give --relay-url as http://ADDRESS:PORT")]
+    RelayNotByAddress(String),
+    /// It is not known what job pods must not reach.
+    #[error("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not name the API server by its address")]
+    ApiServerUnknown,
 }
 
 impl ProviderError {
@@ -45,10 +57,12 @@ impl ProviderError {
     pub(crate) fn disposition(&self) -> Disposition {
         match self {
             Self::Kubernetes { .. } | Self::Gateway(_) => Disposition::Retry,
-            Self::WatchEnded(_) => Disposition::Halt,
+            Self::WatchEnded(_) | Self::Metrics(_) | Self::RelayNotByAddress(_) | Self::ApiServerUnknown => {
+                Disposition::Halt
+            }
             Self::Read(error) => error.disposition(),
             Self::Signer(error) => error.disposition(),
-            Self::Seal(_) | Self::Document(_) => Disposition::AwaitChange,
+            Self::Seal(_) | Self::Document(_) | Self::Grant(_) => Disposition::AwaitChange,
         }
     }
 
@@ -62,6 +76,10 @@ impl ProviderError {
             Self::Gateway(_) => "Gateway",
             Self::Seal(_) => "Seal",
             Self::Document(_) => "Document",
+            Self::Grant(_) => "Grant",
+            Self::Metrics(_) => "Metrics",
+            Self::RelayNotByAddress(_) => "RelayNotByAddress",
+            Self::ApiServerUnknown => "ApiServerUnknown",
         }
     }
 }
