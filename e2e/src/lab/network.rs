@@ -116,11 +116,13 @@ pub(crate) fn inside(namespace: &str, program: &str) -> Command {
     command
 }
 
+/// Lets packets pass through a namespace, and lets it say at once, however often, that there is no way.
 fn forward(namespace: &str) -> Result<(), LabError> {
     // Read by the kernel for the namespace of whoever writes.
+    let settings = ["net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"];
     run(
         "let packets be forwarded",
-        inside(namespace, "sysctl").args(["-qw", "net.ipv4.ip_forward=1"]),
+        inside(namespace, "sysctl").arg("-qw").args(settings),
     )
     .map(drop)
 }
