@@ -3,7 +3,10 @@
 //! Nothing that can be derived is stored, so a restart, or another replica, has the same secrets again.
 //! It never prints a secret and never sends one anywhere; the account's key itself stays with the chain's signer.
 
-use std::{fmt, path::{Path, PathBuf}};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -83,7 +86,10 @@ impl Keys {
         let path = folder.join("seed");
         let text = std::fs::read_to_string(&path)
             .map(Zeroizing::new)
-            .map_err(|source| KeysError::Read { path: path.clone(), source })?;
+            .map_err(|source| KeysError::Read {
+                path: path.clone(),
+                source,
+            })?;
         let mut seed = Zeroizing::new([0; SECRET_BYTES]);
         let digits = text.trim();
         hex::decode_to_slice(digits.strip_prefix("0x").unwrap_or(digits), seed.as_mut_slice())
@@ -99,7 +105,8 @@ impl Keys {
     /// Any other secret: HKDF-SHA256 of the seed, with `salt` for what it is bound to and `info` for its purpose.
     pub(crate) fn derive(&self, salt: &[u8], info: &str) -> Secret {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-        let expanded = Hkdf::<Sha256>::new(Some(salt), self.seed.as_slice()).expand(info.as_bytes(), secret.as_mut_slice());
+        let expanded = Hkdf::<Sha256>::new(Some(salt), self.seed.as_slice())
+            .expand(info.as_bytes(), secret.as_mut_slice());
         // HKDF refuses only lengths above 255 blocks; this is one block.
         debug_assert!(expanded.is_ok(), "one block is always to be had");
         secret
@@ -107,7 +114,9 @@ impl Keys {
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        Self { seed: Zeroizing::new([7; SECRET_BYTES]) }
+        Self {
+            seed: Zeroizing::new([7; SECRET_BYTES]),
+        }
     }
 }
 
@@ -135,8 +144,13 @@ mod tests {
         let all: Vec<Secret> = [one, other]
             .into_iter()
             .flat_map(|nonce| {
-                [JobSecret::Salt, JobSecret::JobKey, JobSecret::KeySalt, JobSecret::OutputKey]
-                    .map(|purpose| keys.job(nonce, purpose))
+                [
+                    JobSecret::Salt,
+                    JobSecret::JobKey,
+                    JobSecret::KeySalt,
+                    JobSecret::OutputKey,
+                ]
+                .map(|purpose| keys.job(nonce, purpose))
             })
             .collect();
         for (i, secret) in all.iter().enumerate() {

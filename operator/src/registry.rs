@@ -156,7 +156,11 @@ impl Registries {
 
     /// Finds out what the reference stands for on linux/amd64.
     pub(crate) async fn resolve(&self, reference: &ImageReference) -> Result<ResolvedImage, RegistryError> {
-        let session = Session { registries: self, reference, token: None };
+        let session = Session {
+            registries: self,
+            reference,
+            token: None,
+        };
         session.resolve().await
     }
 }
@@ -171,7 +175,10 @@ struct Session<'a> {
 impl Session<'_> {
     async fn resolve(mut self) -> Result<ResolvedImage, RegistryError> {
         let registry = self.reference.registry.clone();
-        let malformed = |expected| RegistryError::Malformed { registry: registry.clone(), expected };
+        let malformed = |expected| RegistryError::Malformed {
+            registry: registry.clone(),
+            expected,
+        };
         let asked = match (&self.reference.digest, &self.reference.tag) {
             (Some(digest), _) => digest.0.clone(),
             (None, Some(tag)) => tag.clone(),
@@ -190,7 +197,10 @@ impl Session<'_> {
             self.verify(&bytes, &digest)?;
             manifest = serde_json::from_slice(&bytes).map_err(|_| malformed("an image manifest"))?;
         }
-        let config = manifest.config.ok_or_else(|| malformed("an image manifest"))?.digest;
+        let config = manifest
+            .config
+            .ok_or_else(|| malformed("an image manifest"))?
+            .digest;
         let config: ImageDigest = config.parse().map_err(|_| malformed("an image manifest"))?;
         let bytes = self.document("blobs", &config.0).await?;
         self.verify(&bytes, &config)?;
@@ -199,7 +209,13 @@ impl Session<'_> {
         if (config.os.as_str(), config.architecture.as_str()) != ("linux", "amd64") {
             return Err(RegistryError::Platform);
         }
-        let RunConfig { entrypoint, cmd, env, working_dir, user } = config.config.unwrap_or_default();
+        let RunConfig {
+            entrypoint,
+            cmd,
+            env,
+            working_dir,
+            user,
+        } = config.config.unwrap_or_default();
         Ok(ResolvedImage {
             pinned: format!("{}@{}", self.reference.written, digest.0),
             entrypoint: entrypoint.unwrap_or_default(),
@@ -221,31 +237,55 @@ impl Session<'_> {
     }
 
     async fn document(&mut self, kind: &str, name: &str) -> Result<Vec<u8>, RegistryError> {
-        let ImageReference { registry, repository, .. } = self.reference;
-        let scheme = if self.registries.plain_http.contains(registry) { "http" } else { "https" };
+        let ImageReference {
+            registry, repository, ..
+        } = self.reference;
+        let scheme = if self.registries.plain_http.contains(registry) {
+            "http"
+        } else {
+            "https"
+        };
         let url = format!("{scheme}://{registry}/v2/{repository}/{kind}/{name}");
         let what = format!("{repository} {name}");
         let mut response = self.get(&url).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+            let challenge = response
+                .headers()
+                .get(header::WWW_AUTHENTICATE)
+                .and_then(|value| value.to_str().ok());
             let Some(challenge) = challenge.and_then(Challenge::read) else {
-                return Err(RegistryError::Forbidden { registry: registry.clone(), what });
+                return Err(RegistryError::Forbidden {
+                    registry: registry.clone(),
+                    what,
+                });
             };
             self.token = Some(self.fetch_token(&challenge).await?);
             response = self.get(&url).await?;
         }
         match response.status() {
             StatusCode::OK => self.body(response).await,
-            StatusCode::NOT_FOUND => Err(RegistryError::Missing { registry: registry.clone(), what }),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(RegistryError::Forbidden { registry: registry.clone(), what })
-            }
-            status => Err(RegistryError::Status { registry: registry.clone(), status }),
+            StatusCode::NOT_FOUND => Err(RegistryError::Missing {
+                registry: registry.clone(),
+                what,
+            }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Forbidden {
+                registry: registry.clone(),
+                what,
+            }),
+            status => Err(RegistryError::Status {
+                registry: registry.clone(),
+                status,
+            }),
         }
     }
 
     async fn get(&self, url: &str) -> Result<Response, RegistryError> {
-        let mut request = self.registries.http.get(url).header(header::ACCEPT, ACCEPT).timeout(REQUEST_TIMEOUT);
+        let mut request = self
+            .registries
+            .http
+            .get(url)
+            .header(header::ACCEPT, ACCEPT)
+            .timeout(REQUEST_TIMEOUT);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -290,7 +330,10 @@ impl Session<'_> {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> RegistryError {
-        RegistryError::Unreachable { registry: self.reference.registry.clone(), source: source.without_url() }
+        RegistryError::Unreachable {
+            registry: self.reference.registry.clone(),
+            source: source.without_url(),
+        }
     }
 }
 
@@ -350,12 +393,18 @@ struct Challenge {
 
 impl Challenge {
     fn read(text: &str) -> Option<Self> {
-        let parameters = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer "))?;
+        let parameters = text
+            .strip_prefix("Bearer ")
+            .or_else(|| text.strip_prefix("bearer "))?;
         let value = |name: &str| {
             let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
             rest.split_once('"').map(|(value, _)| value.to_owned())
         };
-        Some(Self { realm: value("realm")?, service: value("service"), scope: value("scope") })
+        Some(Self {
+            realm: value("realm")?,
+            service: value("service"),
+            scope: value("scope"),
+        })
     }
 }
 
@@ -381,9 +430,16 @@ impl FromStr for ImageDigest {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.strip_prefix("sha256:").ok_or("only sha256 digests are supported")?;
-        let well_formed = digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed { Ok(Self(text.to_owned())) } else { Err("a sha256 digest has 64 lower-case hex digits") }
+        let digits = text
+            .strip_prefix("sha256:")
+            .ok_or("only sha256 digests are supported")?;
+        let well_formed =
+            digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if well_formed {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a sha256 digest has 64 lower-case hex digits")
+        }
     }
 }
 
@@ -397,7 +453,10 @@ impl FromStr for ImageReference {
     type Err = RegistryError;
 
     fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let refuse = |why| RegistryError::Reference { reference: text.to_owned(), why };
+        let refuse = |why| RegistryError::Reference {
+            reference: text.to_owned(),
+            why,
+        };
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.parse().map_err(refuse)?)),
             None => (text, None),
@@ -415,11 +474,23 @@ impl FromStr for ImageReference {
             Some(_) => (DEFAULT_REGISTRY, name.to_owned()),
             None => (DEFAULT_REGISTRY, format!("library/{name}")),
         };
-        let registry = if registry == "docker.io" { DEFAULT_REGISTRY } else { registry };
+        let registry = if registry == "docker.io" {
+            DEFAULT_REGISTRY
+        } else {
+            registry
+        };
         let well_formed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
         if repository.is_empty() || !repository.chars().all(well_formed) || repository.contains("..") {
-            return Err(refuse("a repository is lower-case letters, digits, dots, dashes and slashes"));
+            return Err(refuse(
+                "a repository is lower-case letters, digits, dots, dashes and slashes",
+            ));
         }
-        Ok(Self { registry: registry.to_owned(), repository, tag, digest, written: name.to_owned() })
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            tag,
+            digest,
+            written: name.to_owned(),
+        })
     }
 }

@@ -47,7 +47,13 @@ impl Consumer {
         id: Hash32,
         opening: &Opening<'_>,
     ) -> Result<IntentState, DoesNotFit> {
-        let Opening { nonce, job, terms, escrow, fills } = opening;
+        let Opening {
+            nonce,
+            job,
+            terms,
+            escrow,
+            fills,
+        } = opening;
         let market = self.context.market.domain.market;
         let open = calls::open_job(market, *nonce, terms, *escrow, fills)?;
         let seal = calls::seal(market, *job, GroupIndex::ZERO, groups_to_seal(terms));
@@ -62,7 +68,12 @@ impl Consumer {
         id: Hash32,
         filling: &Filling<'_>,
     ) -> Result<IntentState, DoesNotFit> {
-        let Filling { job, terms, top_up, fills } = filling;
+        let Filling {
+            job,
+            terms,
+            top_up,
+            fills,
+        } = filling;
         let market = self.context.market.domain.market;
         let mut steps = Vec::new();
         if !top_up.is_zero() {
@@ -70,8 +81,19 @@ impl Consumer {
             steps.push(calls::top_up(market, *job, *top_up, id));
         }
         steps.push(calls::fill(market, *job, terms, fills)?);
-        steps.push(calls::seal(market, *job, GroupIndex::ZERO, terms.shape.groups().unwrap_or(0)));
-        Ok(self.want(view, id, format!("fill {job}"), calls::multicall(market, &steps), false))
+        steps.push(calls::seal(
+            market,
+            *job,
+            GroupIndex::ZERO,
+            terms.shape.groups().unwrap_or(0),
+        ));
+        Ok(self.want(
+            view,
+            id,
+            format!("fill {job}"),
+            calls::multicall(market, &steps),
+            false,
+        ))
     }
 
     /// A call to the market that may share a transaction with others.
@@ -80,21 +102,36 @@ impl Consumer {
     }
 
     fn want(&self, view: &ChainView, id: Hash32, label: String, call: Call, shareable: bool) -> IntentState {
-        let intent = Intent { id: IntentId::new(id), label, call, shareable, gas_max: None };
+        let intent = Intent {
+            id: IntentId::new(id),
+            label,
+            call,
+            shareable,
+            gas_max: None,
+        };
         self.context.chain.submit(intent, view)
     }
 }
 
 /// A canary goes ahead alone; the market passes over what lacks seats.
 fn groups_to_seal(terms: &Terms) -> u32 {
-    if terms.redundancy.canary { 1 } else { terms.shape.groups().unwrap_or(0) }
+    if terms.redundancy.canary {
+        1
+    } else {
+        terms.shape.groups().unwrap_or(0)
+    }
 }
 
 /// The id of a wish: which job, what, about what, and at which point of the job's events, so that the same call
 /// after something changed is another wish.
 pub(crate) fn intent_id(job: JobId, what: &str, about: &[&[u8]], sequence: u32) -> Hash32 {
     let sequence = sequence.to_be_bytes();
-    let mut parts: Vec<&[u8]> = vec![b"tradewind consumer intent v1", job.as_bytes(), what.as_bytes(), &[0]];
+    let mut parts: Vec<&[u8]> = vec![
+        b"tradewind consumer intent v1",
+        job.as_bytes(),
+        what.as_bytes(),
+        &[0],
+    ];
     parts.extend(about);
     parts.push(&sequence);
     keccak256(&parts)
@@ -102,7 +139,10 @@ pub(crate) fn intent_id(job: JobId, what: &str, about: &[&[u8]], sequence: u32) 
 
 /// Groups as bytes, for an id.
 pub(crate) fn group_bytes(groups: &[GroupIndex]) -> Vec<u8> {
-    groups.iter().flat_map(|group| group.get().to_be_bytes()).collect()
+    groups
+        .iter()
+        .flat_map(|group| group.get().to_be_bytes())
+        .collect()
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ pub(crate) struct Records {
 impl Records {
     /// In the operator's own namespace.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+        Self {
+            api: Api::namespaced(client, namespace),
+        }
     }
 
     /// Writes the record; one that is there already is the same.
@@ -57,25 +59,31 @@ impl Records {
         match self.api.create(&PostParams::default(), &write(record, of)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(source) => Err(RecordError::Api { operation: "written", source }),
+            Err(source) => Err(RecordError::Api {
+                operation: "written",
+                source,
+            }),
         }
     }
 
     /// All records. Ones that cannot be read are reported and left alone.
     pub(crate) async fn list(&self) -> Result<Vec<Record>, RecordError> {
         let mut records = Vec::new();
-        let mut page = ListParams::default().labels(&format!("{LABEL}={LABEL_VALUE}")).limit(PAGE);
+        let mut page = ListParams::default()
+            .labels(&format!("{LABEL}={LABEL_VALUE}"))
+            .limit(PAGE);
         loop {
-            let list =
-                self.api.list(&page).await.map_err(|source| RecordError::Api { operation: "listed", source })?;
+            let list = self.api.list(&page).await.map_err(|source| RecordError::Api {
+                operation: "listed",
+                source,
+            })?;
             for object in &list.items {
-                match read(object) {
-                    Some(record) => records.push(record),
-                    None => tracing::error!(
-                        name = object.metadata.name.as_deref().unwrap_or_default(),
-                        "a cancel record cannot be read; it is left alone"
-                    ),
-                }
+                let Some(record) = read(object) else {
+                    let name = object.metadata.name.as_deref().unwrap_or_default();
+                    tracing::error!(name, "a cancel record cannot be read; it is left alone");
+                    continue;
+                };
+                records.push(record);
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
@@ -89,7 +97,10 @@ impl Records {
         match self.api.delete(&name(job), &DeleteParams::default()).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(source) => Err(RecordError::Api { operation: "removed", source }),
+            Err(source) => Err(RecordError::Api {
+                operation: "removed",
+                source,
+            }),
         }
     }
 }
@@ -99,7 +110,11 @@ fn name(job: JobId) -> String {
 }
 
 fn write(record: Record, of: &str) -> ConfigMap {
-    let Record { nonce, job, forget_after } = record;
+    let Record {
+        nonce,
+        job,
+        forget_after,
+    } = record;
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(name(job)),

@@ -29,7 +29,10 @@ use tradewind_result::{
 };
 
 /// What a job's inputs of ConfigMaps and Secrets may hold: the API server bounds each to 1 MiB, a job to 16.
-const FILES_LIMITS: Limits = Limits { files: 16_384, bytes: 64 << 20 };
+const FILES_LIMITS: Limits = Limits {
+    files: 16_384,
+    bytes: 64 << 20,
+};
 /// What sealing may add to a template.
 const SEALED_TEMPLATE_BYTES_MAX: u64 = TEMPLATE_BYTES_MAX + (64 << 10);
 
@@ -130,9 +133,16 @@ pub(crate) async fn store_files(
         .await
         .map_err(|_| ContentError::Interrupted)??;
     let token = storing.grant(storing.own_holder(), packed.bytes).await?;
-    let upload = Upload { grant: &token, retain_until: Some(storing.until), spread: Spread::All };
+    let upload = Upload {
+        grant: &token,
+        retain_until: Some(storing.until),
+        spread: Spread::All,
+    };
     let written = gateways.put_file(&packed.file, &upload).await?;
-    let stored = written.first().map(|(_, stat)| stat).ok_or(ClientError::NoGateway)?;
+    let stored = written
+        .first()
+        .map(|(_, stat)| stat)
+        .ok_or(ClientError::NoGateway)?;
     Ok(Input {
         name: name.to_owned(),
         blob: stored.digest,
@@ -167,8 +177,14 @@ fn pack_files(
     archive::pack(&directory, &manifest, &[], &mut sealer)?;
     let mut output = sealer.finish()?;
     output.flush().map_err(|source| scratch(&file, source))?;
-    let bytes = std::fs::metadata(&file).map_err(|source| scratch(&file, source))?.len();
-    Ok(Packed { file, bytes, manifest_digest: manifest.digest() })
+    let bytes = std::fs::metadata(&file)
+        .map_err(|source| scratch(&file, source))?
+        .len();
+    Ok(Packed {
+        file,
+        bytes,
+        manifest_digest: manifest.digest(),
+    })
 }
 
 /// Where a template is stored, and what it is.
@@ -190,10 +206,17 @@ pub(crate) async fn store_template(
     let digest = template.digest()?;
     let sealed = seal_bytes(&[reader], &template.to_bytes()?)?;
     let token = storing.grant(storing.own_holder(), sealed.len() as u64).await?;
-    let upload = Upload { grant: &token, retain_until: Some(storing.until), spread: Spread::All };
+    let upload = Upload {
+        grant: &token,
+        retain_until: Some(storing.until),
+        spread: Spread::All,
+    };
     let written = gateways.put_bytes(Bytes::from(sealed), &upload).await?;
     let (_, stored) = written.first().ok_or(ClientError::NoGateway)?;
-    Ok(StoredTemplate { blob: stored.digest, digest })
+    Ok(StoredTemplate {
+        blob: stored.digest,
+        digest,
+    })
 }
 
 /// Fetches the template back, as every provider does.
@@ -202,14 +225,20 @@ pub(crate) async fn fetch_template(
     stored: StoredTemplate,
     key: &OpeningKey,
 ) -> Result<Template, ContentError> {
-    let download = Download { digest: stored.blob, bytes_max: SEALED_TEMPLATE_BYTES_MAX };
+    let download = Download {
+        digest: stored.blob,
+        bytes_max: SEALED_TEMPLATE_BYTES_MAX,
+    };
     let sealed = gateways.get_bytes(download).await?;
     let plain = open_bytes(key, &sealed, TEMPLATE_BYTES_MAX)?;
     Ok(Template::from_bytes(&plain, stored.digest)?)
 }
 
 fn scratch(path: &Path, source: std::io::Error) -> ContentError {
-    ContentError::Scratch { path: path.to_owned(), source }
+    ContentError::Scratch {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -220,8 +249,11 @@ mod tests {
     #[test]
     fn packed_files_are_what_their_reader_unpacks() {
         let key = OpeningKey::from_secret(&[3; 32]).unwrap();
-        let files: BTreeMap<String, Vec<u8>> =
-            [("scene.pov".to_owned(), b"sphere {}".to_vec()), ("empty".to_owned(), vec![])].into();
+        let files: BTreeMap<String, Vec<u8>> = [
+            ("scene.pov".to_owned(), b"sphere {}".to_vec()),
+            ("empty".to_owned(), vec![]),
+        ]
+        .into();
         let folder = tempfile::tempdir().unwrap();
         let packed = pack_files(folder.path(), &files, &key.recipient()).unwrap();
         assert_eq!(packed.bytes, std::fs::metadata(&packed.file).unwrap().len());

@@ -28,7 +28,9 @@ pub(crate) enum DeliveryError {
     )]
     TooLarge,
     /// A file's path is no key.
-    #[error("the file {path} of unit {unit} cannot be a key of a ConfigMap: only letters, digits, dots, dashes and underscores, at most {KEY_CHARS_MAX}")]
+    #[error(
+        "the file {path} of unit {unit} cannot be a key of a ConfigMap: only letters, digits, dots, dashes and underscores, at most {KEY_CHARS_MAX}"
+    )]
     Key {
         /// Which unit.
         unit: UnitIndex,
@@ -72,7 +74,11 @@ pub(crate) fn collect_small(
         files.insert(key, content);
     }
     let total: usize = files.iter().map(|(key, content)| key.len() + content.len()).sum();
-    if total > CONFIG_MAP_BYTES_MAX { Err(DeliveryError::TooLarge) } else { Ok(()) }
+    if total > CONFIG_MAP_BYTES_MAX {
+        Err(DeliveryError::TooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads small files only: what is larger than the whole may be ends it.
@@ -97,7 +103,9 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, Vec<u8>)>) -> s
 /// Whether the ConfigMap holds the outputs of the job.
 pub(crate) fn is_of(map: &ConfigMap, job: JobId) -> bool {
     let annotations = map.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(JOB_ANNOTATION)).is_some_and(|id| *id == job.to_string())
+    annotations
+        .and_then(|all| all.get(JOB_ANNOTATION))
+        .is_some_and(|id| *id == job.to_string())
 }
 
 /// Whether the ConfigMap was created before: nothing needs to be fetched again then.
@@ -110,9 +118,14 @@ pub(crate) async fn is_delivered(
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     match api.get_opt(name).await {
         Ok(Some(map)) if is_of(&map, job) => Ok(true),
-        Ok(Some(_)) => Err(DeliveryError::Occupied { name: name.to_owned() }),
+        Ok(Some(_)) => Err(DeliveryError::Occupied {
+            name: name.to_owned(),
+        }),
         Ok(None) => Ok(false),
-        Err(source) => Err(DeliveryError::Api { name: name.to_owned(), source }),
+        Err(source) => Err(DeliveryError::Api {
+            name: name.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -131,7 +144,12 @@ pub(crate) async fn create_config_map(
             annotations: Some([(JOB_ANNOTATION.to_owned(), job.to_string())].into()),
             ..ObjectMeta::default()
         },
-        binary_data: Some(files.iter().map(|(key, bytes)| (key.clone(), ByteString(bytes.clone()))).collect()),
+        binary_data: Some(
+            files
+                .iter()
+                .map(|(key, bytes)| (key.clone(), ByteString(bytes.clone())))
+                .collect(),
+        ),
         ..ConfigMap::default()
     };
     match api.create(&PostParams::default(), &map).await {
@@ -140,10 +158,15 @@ pub(crate) async fn create_config_map(
             if is_delivered(client, namespace, name, job).await? {
                 Ok(())
             } else {
-                Err(DeliveryError::Occupied { name: name.to_owned() })
+                Err(DeliveryError::Occupied {
+                    name: name.to_owned(),
+                })
             }
         }
-        Err(source) => Err(DeliveryError::Api { name: name.to_owned(), source }),
+        Err(source) => Err(DeliveryError::Api {
+            name: name.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -164,7 +187,10 @@ mod tests {
     #[test]
     fn files_of_units_become_keys_that_do_not_meet() {
         let mut files = BTreeMap::new();
-        let (first, second) = (unit(&[("strip.bmp", b"a"), ("log/out.txt", b"b")]), unit(&[("strip.bmp", b"c")]));
+        let (first, second) = (
+            unit(&[("strip.bmp", b"a"), ("log/out.txt", b"b")]),
+            unit(&[("strip.bmp", b"c")]),
+        );
         collect_small(&mut files, UnitIndex::new(0), first.path()).unwrap();
         collect_small(&mut files, UnitIndex::new(1), second.path()).unwrap();
         let keys: Vec<&str> = files.keys().map(String::as_str).collect();
@@ -174,9 +200,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_a_config_map_is_refused() {
         let large = vec![0; CONFIG_MAP_BYTES_MAX + 1];
-        let refused = collect_small(&mut BTreeMap::new(), UnitIndex::new(0), unit(&[("big", &large)]).path());
+        let refused = collect_small(
+            &mut BTreeMap::new(),
+            UnitIndex::new(0),
+            unit(&[("big", &large)]).path(),
+        );
         assert!(matches!(refused, Err(DeliveryError::TooLarge)), "{refused:?}");
-        let refused = collect_small(&mut BTreeMap::new(), UnitIndex::new(0), unit(&[("a b", b"")]).path());
+        let refused = collect_small(
+            &mut BTreeMap::new(),
+            UnitIndex::new(0),
+            unit(&[("a b", b"")]).path(),
+        );
         assert!(matches!(refused, Err(DeliveryError::Key { .. })), "{refused:?}");
         let meet = unit(&[("a/b", b""), ("a.b", b"")]);
         let refused = collect_small(&mut BTreeMap::new(), UnitIndex::new(0), meet.path());

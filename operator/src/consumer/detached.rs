@@ -49,7 +49,10 @@ impl Consumer {
     /// Whether the record is done with.
     async fn see_to_its_end(&self, record: Record) -> bool {
         let view = self.context.chain.view();
-        let Some(now) = view.now().filter(|_| view.caught_up && self.context.leadership.holds()) else {
+        let Some(now) = view
+            .now()
+            .filter(|_| view.caught_up && self.context.leadership.holds())
+        else {
             return false;
         };
         let finalized = match view.finalized().job(record.job) {
@@ -73,7 +76,11 @@ impl Consumer {
                 });
                 for step in &steps {
                     match step {
-                        Step::Cancel(_) | Step::Relay(_) | Step::Judge(_) | Step::Settle(_) | Step::Close(_) => {
+                        Step::Cancel(_)
+                        | Step::Relay(_)
+                        | Step::Judge(_)
+                        | Step::Settle(_)
+                        | Step::Close(_) => {
                             self.send(&view, &memo, &head, step);
                         }
                         // Nothing new is started, and nobody wants the results.

@@ -10,8 +10,8 @@ use tradewind_crds::{
     scalar::{DigestText, HashText},
 };
 use tradewind_market::{
-    Address, ClassId, Decimals, GroupIndex, GroupSet, Hash32, Knowledge, Seconds, Terms, TokenAmount, UnitSet,
-    UnixSeconds,
+    Address, ClassId, Decimals, GroupIndex, GroupSet, Hash32, Knowledge, Seconds, Terms, TokenAmount,
+    UnitSet, UnixSeconds,
     index::Job,
     matching::{Matching, Want},
 };
@@ -59,7 +59,13 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     fn at(stage: Stage, again: Duration) -> Self {
-        Self { stage, again, prepared: None, division: None, decimals: None }
+        Self {
+            stage,
+            again,
+            prepared: None,
+            division: None,
+            decimals: None,
+        }
     }
 }
 
@@ -81,7 +87,12 @@ impl Consumer {
     }
 
     /// One pass over a job that is wanted. `None` where nothing can be said now: the chain is not in sight.
-    pub(crate) async fn drive(&self, view: &ChainView, subject: Subject<'_>, memo: &mut Memo) -> Option<Outcome> {
+    pub(crate) async fn drive(
+        &self,
+        view: &ChainView,
+        subject: Subject<'_>,
+        memo: &mut Memo,
+    ) -> Option<Outcome> {
         let now = view.now().filter(|_| view.caught_up)?;
         match view.head().job(subject.identity.id) {
             Knowledge::Known(job) => Some(self.go_on(view, subject, memo, job, now).await),
@@ -95,15 +106,31 @@ impl Consumer {
     }
 
     /// A job that is not on chain yet.
-    async fn begin(&self, view: &ChainView, subject: Subject<'_>, memo: &mut Memo, now: UnixSeconds) -> Outcome {
-        let Subject { object, namespace, identity } = subject;
+    async fn begin(
+        &self,
+        view: &ChainView,
+        subject: Subject<'_>,
+        memo: &mut Memo,
+        now: UnixSeconds,
+    ) -> Outcome {
+        let Subject {
+            object,
+            namespace,
+            identity,
+        } = subject;
         if object.spec.suspend {
             let message = "the job is suspended; nothing is spent".to_owned();
-            return Outcome::at(Stage::BeforeMoney(JobReason::Suspended, message), self.context.args.resync);
+            return Outcome::at(
+                Stage::BeforeMoney(JobReason::Suspended, message),
+                self.context.args.resync,
+            );
         }
         if self.context.args.observe_only {
             let message = "the operator only observes and signs nothing".to_owned();
-            return Outcome::at(Stage::BeforeMoney(JobReason::ObserveOnly, message), self.context.args.resync);
+            return Outcome::at(
+                Stage::BeforeMoney(JobReason::ObserveOnly, message),
+                self.context.args.resync,
+            );
         }
         let (asked, decimals) = match preparing::ask(self, object).await {
             Ok(asked) => asked,
@@ -116,7 +143,10 @@ impl Consumer {
                 Err(stage) => return Outcome::at(stage, WAIT),
             },
         };
-        let newly_stored = object.status.as_ref().is_none_or(|status| status.template.is_none());
+        let newly_stored = object
+            .status
+            .as_ref()
+            .is_none_or(|status| status.template.is_none());
         memo.prepared = Some(prepared.clone());
         let groups = u64::from(object.spec.completions)
             .div_ceil(u64::from(asked.units_per_slice.get()) * u64::from(asked.slices_per_group));
@@ -134,9 +164,11 @@ impl Consumer {
         if newly_stored {
             // What was stored must stand in the status before anything on chain names it.
             let message = "inputs and template are stored; looking for offers".to_owned();
-            return outcome(Stage::BeforeMoney(JobReason::Matching, message), Duration::ZERO);
+            return outcome(Stage::BeforeMoney(JobReason::Matching, message), self.pace());
         }
-        let opening = self.open_job(view, subject, memo, &asked, decimals, prepared.template, now).await;
+        let opening = self
+            .open_job(view, subject, memo, &asked, decimals, prepared.template, now)
+            .await;
         match opening {
             Ok(message) => outcome(Stage::BeforeMoney(JobReason::Opening, message), self.pace()),
             Err(stage) => outcome(stage, WAIT.min(self.context.args.resync)),
@@ -144,7 +176,10 @@ impl Consumer {
     }
 
     /// Matches, claims room in the limit, and opens the job. Says what is on its way, or why nothing is.
-    #[allow(clippy::too_many_arguments, reason = "each is a different kind of knowledge, used once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different kind of knowledge, used once"
+    )]
     async fn open_job(
         &self,
         view: &ChainView,
@@ -155,7 +190,11 @@ impl Consumer {
         template: StoredTemplate,
         now: UnixSeconds,
     ) -> Result<String, Stage> {
-        let Subject { object, namespace, identity } = subject;
+        let Subject {
+            object,
+            namespace,
+            identity,
+        } = subject;
         let id = intent_id(identity.id, "open", &[template.digest.as_bytes()], 0);
         if self.is_under_way(id) {
             return Ok("the transaction that opens the job is on its way".to_owned());
@@ -183,21 +222,40 @@ impl Consumer {
         let open_terms = on_class(ClassId::ZERO)?;
         let wants = all_groups(&open_terms);
         let image = terms::repository(&object.spec.template.image);
-        let search =
-            Search { job: identity.id, terms: &open_terms, asked, image, wants: &wants, budget: asked.budget };
+        let search = Search {
+            job: identity.id,
+            terms: &open_terms,
+            asked,
+            image,
+            wants: &wants,
+            budget: asked.budget,
+        };
         let matching = placing::search(self, view, memo, search)
             .await
             .map_err(|error| Stage::BeforeMoney(JobReason::GatewayUnavailable, error.to_string()))?;
-        let Some(class) = matching.class.filter(|_| starts_with_canary(&open_terms, &matching.filled)) else {
+        let Some(class) = matching
+            .class
+            .filter(|_| starts_with_canary(&open_terms, &matching.filled))
+        else {
             return Err(no_match(memo));
         };
         let terms = on_class(class)?;
-        terms.validate(fee, now).map_err(|error| refuse_spec(&error.into()))?;
+        terms
+            .validate(fee, now)
+            .map_err(|error| refuse_spec(&error.into()))?;
         let escrow = escrow(&terms, &matching, asked.budget).ok_or_else(|| {
-            Stage::Refused(JobReason::InvalidSpec, "the job's cost does not fit 128 bits".to_owned())
+            Stage::Refused(
+                JobReason::InvalidSpec,
+                "the job's cost does not fit 128 bits".to_owned(),
+            )
         })?;
         self.check_funds(view, asked.token, escrow, decimals).await?;
-        let want = SpendingWant { job: identity.id, token: asked.token, decimals, amount: escrow };
+        let want = SpendingWant {
+            job: identity.id,
+            token: asked.token,
+            decimals,
+            amount: escrow,
+        };
         spending::claim(&self.context.client, namespace, want, shell::now())
             .await
             .map_err(|error| before_money(&error))?;
@@ -205,7 +263,13 @@ impl Consumer {
             return Ok("another replica acts".to_owned());
         }
         let fills = placing::requests(memo, &matching.fills);
-        let opening = Opening { nonce: identity.nonce, job: identity.id, terms: &terms, escrow, fills: &fills };
+        let opening = Opening {
+            nonce: identity.nonce,
+            job: identity.id,
+            terms: &terms,
+            escrow,
+            fills: &fills,
+        };
         self.open(view, id, &opening)
             .map_err(|error| Stage::Refused(JobReason::InvalidSpec, error.to_string()))?;
         let providers: std::collections::BTreeSet<Address> =
@@ -244,7 +308,9 @@ impl Consumer {
             .token_allowance(token, account, tag)
             .await
             .map_err(|error| chain_unavailable(&error))?;
-        let available = balance.checked_add(wallet.min(allowance)).unwrap_or(TokenAmount::MAX);
+        let available = balance
+            .checked_add(wallet.min(allowance))
+            .unwrap_or(TokenAmount::MAX);
         if available >= amount {
             return Ok(());
         }
@@ -257,7 +323,10 @@ impl Consumer {
     }
 
     pub(crate) fn is_under_way(&self, id: Hash32) -> bool {
-        self.context.chain.state(IntentId::new(id)).is_some_and(|state| !state.is_at_an_end())
+        self.context
+            .chain
+            .state(IntentId::new(id))
+            .is_some_and(|state| !state.is_at_an_end())
     }
 
     /// A job that is on chain.
@@ -280,7 +349,13 @@ impl Consumer {
             slices_per_group: job.terms.shape.slices_per_group,
             groups: job.record.groups,
         };
-        let finished = |stage, again, prepared| Outcome { stage, again, prepared, division: Some(division), decimals };
+        let finished = |stage, again, prepared| Outcome {
+            stage,
+            again,
+            prepared,
+            division: Some(division),
+            decimals,
+        };
         let prepared = match pinned(object, memo).filter(|prepared| prepared.template == stored) {
             Some(prepared) => prepared,
             None => match self.adopt(subject, stored).await {
@@ -294,7 +369,11 @@ impl Consumer {
             Knowledge::Known(job) => Some(job),
             Knowledge::Absent | Knowledge::Unknown => None,
         };
-        let desire = if object.spec.suspend { Desire::Cancel } else { Desire::Run };
+        let desire = if object.spec.suspend {
+            Desire::Cancel
+        } else {
+            Desire::Run
+        };
         let steps = plan(&Situation {
             desire,
             not_after: self.not_after(object, &job.terms),
@@ -308,14 +387,24 @@ impl Consumer {
         let mut end = None;
         for step in steps {
             match step {
-                Step::Seek(wants) => blocked = self.seek(view, subject, memo, &job, wants).await.err().or(blocked),
+                Step::Seek(wants) => {
+                    blocked = self
+                        .seek(view, subject, memo, &job, wants)
+                        .await
+                        .err()
+                        .or(blocked)
+                }
                 Step::PublishBundle(providers) => {
                     if let Err(error) = publishing::publish(self, identity, &job, providers, memo).await {
                         blocked = Some((JobReason::GatewayUnavailable, error.to_string()));
                     }
                 }
                 Step::Fetch { group, providers } => {
-                    blocked = self.fetch(subject, memo, &job, group, &providers).await.err().or(blocked);
+                    blocked = self
+                        .fetch(subject, memo, &job, group, &providers)
+                        .await
+                        .err()
+                        .or(blocked);
                 }
                 Step::Finish(how) => end = Some(how),
                 Step::Seal { .. }
@@ -343,7 +432,12 @@ impl Consumer {
         let market = self.context.market.domain.market;
         let (id, sequence) = (job.record.id, job.record.sequence);
         let poke = |what: &'static str, about: &[&[u8]], call| {
-            self.poke(view, intent_id(id, what, about, sequence), format!("{what} {id}"), call);
+            self.poke(
+                view,
+                intent_id(id, what, about, sequence),
+                format!("{what} {id}"),
+                call,
+            );
         };
         match step {
             Step::Seal { first, groups } => {
@@ -351,9 +445,17 @@ impl Consumer {
                 poke("seal", &[&about], calls::seal(market, id, *first, *groups));
             }
             Step::Judge(groups) => poke("judge", &[&group_bytes(groups)], calls::judge(market, id, groups)),
-            Step::Settle(groups) => poke("settle", &[&group_bytes(groups)], calls::settle(market, id, groups)),
+            Step::Settle(groups) => poke(
+                "settle",
+                &[&group_bytes(groups)],
+                calls::settle(market, id, groups),
+            ),
             Step::Close(groups) => {
-                poke("close", &[&group_bytes(groups)], calls::close_groups(market, id, groups));
+                poke(
+                    "close",
+                    &[&group_bytes(groups)],
+                    calls::close_groups(market, id, groups),
+                );
             }
             Step::Cancel(_) => poke("cancel", &[], calls::cancel_job(market, id)),
             Step::Relay(messages) => {
@@ -379,7 +481,10 @@ impl Consumer {
             let message = "this run key, or this object, opened a job with other work: choose another runKey";
             return Err(Stage::Refused(JobReason::RunKeyInUse, message.to_owned()));
         }
-        Ok(Prepared { image: template.image, template: stored })
+        Ok(Prepared {
+            image: template.image,
+            template: stored,
+        })
     }
 
     /// Reads what is not on chain: messages, the bundle, what is delivered already.
@@ -391,9 +496,15 @@ impl Consumer {
     ) -> Option<(JobReason, String)> {
         let gateways = &self.context.gateways;
         let mut blocked = None;
-        let unavailable = |error: &dyn std::fmt::Display| Some((JobReason::GatewayUnavailable, error.to_string()));
-        if job.groups().any(|(_, group)| !group.state.is_ended() && !group.seats.is_empty())
-            && let Err(error) = memo.mailbox.refresh(gateways, &self.context.market.domain, job.record.id).await
+        let unavailable =
+            |error: &dyn std::fmt::Display| Some((JobReason::GatewayUnavailable, error.to_string()));
+        if job
+            .groups()
+            .any(|(_, group)| !group.state.is_ended() && !group.seats.is_empty())
+            && let Err(error) = memo
+                .mailbox
+                .refresh(gateways, &self.context.market.domain, job.record.id)
+                .await
         {
             blocked = unavailable(&error);
         }
@@ -431,14 +542,18 @@ impl Consumer {
         }
         memo.sought = Some(Instant::now());
         let flat = |stage| match stage {
-            Stage::Refused(reason, message) | Stage::BeforeMoney(reason, message) | Stage::Failed(reason, message) => {
-                (reason, message)
-            }
+            Stage::Refused(reason, message)
+            | Stage::BeforeMoney(reason, message)
+            | Stage::Failed(reason, message) => (reason, message),
             Stage::OnChain(Some(blocked)) => blocked,
             Stage::OnChain(None) | Stage::Complete => (JobReason::Matching, String::new()),
         };
         let (asked, decimals) = preparing::ask(self, subject.object).await.map_err(flat)?;
-        let spare = job.record.escrow.checked_sub(job.record.allocated).unwrap_or_default();
+        let spare = job
+            .record
+            .escrow
+            .checked_sub(job.record.allocated)
+            .unwrap_or_default();
         let addable = asked.budget.checked_sub(job.record.funded).unwrap_or_default();
         let budget = spare.checked_add(addable).unwrap_or(TokenAmount::MAX);
         let search = Search {
@@ -459,8 +574,15 @@ impl Consumer {
         let top_up = cost.checked_sub(spare).unwrap_or_default();
         if !top_up.is_zero() {
             let amount = job.record.funded.checked_add(top_up).unwrap_or(TokenAmount::MAX);
-            self.check_funds(view, asked.token, top_up, decimals).await.map_err(flat)?;
-            let want = SpendingWant { job: job.record.id, token: asked.token, decimals, amount };
+            self.check_funds(view, asked.token, top_up, decimals)
+                .await
+                .map_err(flat)?;
+            let want = SpendingWant {
+                job: job.record.id,
+                token: asked.token,
+                decimals,
+                amount,
+            };
             spending::claim(&self.context.client, subject.namespace, want, shell::now())
                 .await
                 .map_err(|error| flat(before_money(&error)))?;
@@ -479,8 +601,14 @@ impl Consumer {
             .collect();
         let id = intent_id(job.record.id, "fill", &[&hashes], job.record.sequence);
         memo.filling = Some(id);
-        let filling = Filling { job: job.record.id, terms: &job.terms, top_up, fills: &fills };
-        self.fill(view, id, &filling).map_err(|error| (JobReason::InvalidSpec, error.to_string()))?;
+        let filling = Filling {
+            job: job.record.id,
+            terms: &job.terms,
+            top_up,
+            fills: &fills,
+        };
+        self.fill(view, id, &filling)
+            .map_err(|error| (JobReason::InvalidSpec, error.to_string()))?;
         Ok(())
     }
 
@@ -516,7 +644,12 @@ impl Consumer {
         providers: &[Address],
     ) -> Result<(), (JobReason, String)> {
         let Subject { object, identity, .. } = subject;
-        let unknown = || (JobReason::Delivering, "the group is not agreed on any more".to_owned());
+        let unknown = || {
+            (
+                JobReason::Delivering,
+                "the group is not agreed on any more".to_owned(),
+            )
+        };
         let record = job.group(group).ok_or_else(unknown)?;
         let limits = template::limits(&object.spec)
             .map_err(|error| (JobReason::InvalidSpec, error.to_string()))?
@@ -530,7 +663,10 @@ impl Consumer {
             limits,
         };
         let domain = &self.context.market.domain;
-        let mut failure = (JobReason::GatewayUnavailable, "no seat stored the agreed result".to_owned());
+        let mut failure = (
+            JobReason::GatewayUnavailable,
+            "no seat stored the agreed result".to_owned(),
+        );
         for provider in providers {
             let gateways = &self.context.gateways;
             match outputs::fetch(gateways, domain, &identity.output_key, &wanted, *provider).await {
@@ -569,7 +705,11 @@ impl Consumer {
         how: End,
         now: UnixSeconds,
     ) -> Result<Stage, (JobReason, String)> {
-        let Subject { object, namespace, identity } = subject;
+        let Subject {
+            object,
+            namespace,
+            identity,
+        } = subject;
         if let Some(target) = &object.spec.outputs.config_map
             && !memo.small_files.is_empty()
         {
@@ -595,7 +735,9 @@ impl Consumer {
                     JobReason::NotAgreed
                 };
                 let all = job.record.groups;
-                let message = format!("{groups} of {all} groups have no agreed result; what was not earned is refunded");
+                let message = format!(
+                    "{groups} of {all} groups have no agreed result; what was not earned is refunded"
+                );
                 Stage::Failed(reason, message)
             }
         })
@@ -665,11 +807,19 @@ fn escrow(terms: &Terms, matching: &Matching, budget: TokenAmount) -> Option<Tok
 
 /// Why no seats were found, in the one word that helps most.
 fn no_match(memo: &Memo) -> Stage {
-    let of = |name: &str| memo.refusals.iter().find(|(reason, _)| reason == name).map(|(_, count)| *count);
+    let of = |name: &str| {
+        memo.refusals
+            .iter()
+            .find(|(reason, _)| reason == name)
+            .map(|(_, count)| *count)
+    };
     let counted = || {
         let mut counts = memo.refusals.clone();
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let words: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let words: Vec<String> = counts
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
         words.join(", ")
     };
     if memo.refusals.is_empty() {
@@ -677,9 +827,15 @@ fn no_match(memo: &Memo) -> Stage {
         return Stage::BeforeMoney(JobReason::NoOffers, message);
     }
     let (reason, what) = if of("BudgetTooLow").is_some() {
-        (JobReason::BudgetTooSmall, "the budget does not cover the offers that suit")
+        (
+            JobReason::BudgetTooSmall,
+            "the budget does not cover the offers that suit",
+        )
     } else if of("TooFewOwners").is_some() {
-        (JobReason::TooFewProviders, "too few different owners offer what suits")
+        (
+            JobReason::TooFewProviders,
+            "too few different owners offer what suits",
+        )
     } else {
         (JobReason::NoMatchingOffer, "no offer suits")
     };

@@ -30,7 +30,12 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Of an object that the API server has stored.
-    pub(crate) fn of(job: &ComputeJob, keys: &Keys, domain: &Domain, buyer: Address) -> Result<Self, SealError> {
+    pub(crate) fn of(
+        job: &ComputeJob,
+        keys: &Keys,
+        domain: &Domain,
+        buyer: Address,
+    ) -> Result<Self, SealError> {
         let namespace = job.namespace().unwrap_or_default();
         let uid = job.uid().unwrap_or_default();
         let nonce = job_nonce(&namespace, job.spec.run_key.as_deref().unwrap_or(&uid));

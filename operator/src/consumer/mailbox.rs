@@ -110,20 +110,36 @@ mod tests {
     const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
     fn domain() -> Domain {
-        Domain { chain_id: 31_337, market: Address::from_bytes([9; 20]) }
+        Domain {
+            chain_id: 31_337,
+            market: Address::from_bytes([9; 20]),
+        }
     }
 
     async fn commit(provider: Address, job: JobId) -> SignedMessage {
         let signer = LocalSigner::from_hex(KEY).unwrap();
-        let seat = SeatRef { group: GroupIndex::ZERO, round: 0, seat: SeatIndex::ZERO };
+        let seat = SeatRef {
+            group: GroupIndex::ZERO,
+            round: 0,
+            seat: SeatIndex::ZERO,
+        };
         let statement = Commit {
             provider,
             job_id: job,
             deadline: UnixSeconds::new(1_900_000_000),
-            entries: vec![CommitEntry { seat, commitment: Hash32::from_bytes([4; 32]) }],
+            entries: vec![CommitEntry {
+                seat,
+                commitment: Hash32::from_bytes([4; 32]),
+            }],
         };
-        let signature = signer.sign(&Preimage::message(&domain(), &statement)).await.unwrap();
-        SignedMessage::Commit(Signed { statement, signature: HexBytes(signature.as_bytes().to_vec()) })
+        let signature = signer
+            .sign(&Preimage::message(&domain(), &statement))
+            .await
+            .unwrap();
+        SignedMessage::Commit(Signed {
+            statement,
+            signature: HexBytes(signature.as_bytes().to_vec()),
+        })
     }
 
     #[tokio::test]

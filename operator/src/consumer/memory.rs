@@ -7,8 +7,8 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tradewind_gateway_api::offer::SignedOffer;
 use tradewind_crds::compute_job::JobReason;
+use tradewind_gateway_api::offer::SignedOffer;
 use tradewind_market::{Address, Hash32, JobId, OfferHash, UnitSet};
 
 use super::{mailbox::Mailbox, offers::Offers, preparing::Prepared};
@@ -51,7 +51,10 @@ impl Memo {
     pub(crate) fn descriptions(&self) -> BTreeMap<Address, (String, String)> {
         let describe = |offer: &SignedOffer| {
             let details = offer.details.value();
-            (offer.offer.provider, (details.region.clone(), details.class.to_string()))
+            (
+                offer.offer.provider,
+                (details.region.clone(), details.class.to_string()),
+            )
         };
         self.offers.values().map(describe).collect()
     }
@@ -63,9 +66,11 @@ impl Memo {
 
     /// An offer by its hash, or else any of the same provider, whose recipient is the same.
     pub(crate) fn offer_of(&self, hash: OfferHash, provider: Address) -> Option<&SignedOffer> {
-        self.offers
-            .get(&hash)
-            .or_else(|| self.offers.values().find(|offer| offer.offer.provider == provider))
+        self.offers.get(&hash).or_else(|| {
+            self.offers
+                .values()
+                .find(|offer| offer.offer.provider == provider)
+        })
     }
 }
 
@@ -84,6 +89,9 @@ impl Memory {
 
     /// Forgets a job that is over.
     pub(crate) fn forget(&self, job: JobId) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&job);
     }
 }

@@ -35,11 +35,7 @@ use std::{
 
 use futures::{StreamExt, future::join_all};
 use kube::{Api, core::DeserializeGuard};
-use kube_runtime::{
-    Controller, controller,
-    reflector::Store,
-    watcher,
-};
+use kube_runtime::{Controller, controller, reflector::Store, watcher};
 use prometheus::{IntCounterVec, Opts};
 use tradewind_chain::{
     BlockTag, Disposition,
@@ -112,14 +108,19 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
             let passes = controller
                 .with_config(config)
                 .graceful_shutdown_on(shutdown.clone().cancelled_owned())
-                .run(reconcile::reconcile, reconcile::after_error, Arc::clone(&consumer));
+                .run(
+                    reconcile::reconcile,
+                    reconcile::after_error,
+                    Arc::clone(&consumer),
+                );
             (passes.for_each(|_| std::future::ready(())), store)
         })
         .unzip();
     let listed = async {
         for store in &stores {
-            if store.wait_until_ready().await.is_err() {
-                return;
+            tokio::select! {
+                ready = store.wait_until_ready() => if ready.is_err() { return },
+                () = shutdown.cancelled() => return,
             }
         }
         gate.open();
@@ -136,7 +137,10 @@ fn job_apis(context: &Context) -> Vec<Api<Guarded>> {
     if namespaces.is_empty() {
         return vec![Api::all(context.client.clone())];
     }
-    namespaces.iter().map(|namespace| Api::namespaced(context.client.clone(), namespace)).collect()
+    namespaces
+        .iter()
+        .map(|namespace| Api::namespaced(context.client.clone(), namespace))
+        .collect()
 }
 
 impl fmt::Debug for Consumer {
@@ -148,7 +152,10 @@ impl fmt::Debug for Consumer {
 impl Consumer {
     fn new(context: Arc<Context>) -> Result<Self, ConsumerError> {
         let refusals = IntCounterVec::new(
-            Opts::new("tradewind_offer_refusals_total", "Offers that were passed over in matching, by reason."),
+            Opts::new(
+                "tradewind_offer_refusals_total",
+                "Offers that were passed over in matching, by reason.",
+            ),
             &["reason"],
         )?;
         Ok(Self {
@@ -159,7 +166,9 @@ impl Consumer {
             ),
             records: Records::new(context.client.clone(), &context.args.namespace),
             memory: Memory::default(),
-            metrics: ConsumerMetrics { refusals: metrics::register(&context.registry, refusals)? },
+            metrics: ConsumerMetrics {
+                refusals: metrics::register(&context.registry, refusals)?,
+            },
             decimals: Mutex::default(),
             fee: OnceLock::new(),
             gateway_accounts: Mutex::default(),
@@ -171,12 +180,20 @@ impl Consumer {
 
     /// A token's decimals, asked once.
     async fn decimals(&self, token: Address) -> Result<Decimals, ReadError> {
-        let known = self.decimals.lock().unwrap_or_else(PoisonError::into_inner).get(&token).copied();
+        let known = self
+            .decimals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&token)
+            .copied();
         if let Some(decimals) = known {
             return Ok(decimals);
         }
         let decimals = self.reader.token_decimals(token, BlockTag::Latest).await?;
-        self.decimals.lock().unwrap_or_else(PoisonError::into_inner).insert(token, decimals);
+        self.decimals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(token, decimals);
         Ok(decimals)
     }
 
@@ -195,8 +212,12 @@ impl Consumer {
         let mut accounts = Vec::new();
         let mut failure = ClientError::NoGateway;
         for gateway in self.context.gateways.gateways().iter().take(MAX_JOB_GATEWAYS) {
-            let known =
-                self.gateway_accounts.lock().unwrap_or_else(PoisonError::into_inner).get(gateway.as_str()).copied();
+            let known = self
+                .gateway_accounts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(gateway.as_str())
+                .copied();
             if let Some(account) = known {
                 accounts.push(account);
                 continue;
@@ -208,7 +229,10 @@ impl Consumer {
                         tracing::error!(%gateway, market = %about.market, "the gateway serves another market; it is not used");
                         continue;
                     }
-                    let mut cache = self.gateway_accounts.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut cache = self
+                        .gateway_accounts
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
                     cache.insert(gateway.to_string(), about.gateway);
                     accounts.push(about.gateway);
                 }
@@ -217,16 +241,19 @@ impl Consumer {
         }
         accounts.sort_unstable();
         accounts.dedup();
-        if accounts.is_empty() { Err(failure) } else { Ok(accounts) }
+        if accounts.is_empty() {
+            Err(failure)
+        } else {
+            Ok(accounts)
+        }
     }
 }
 
 /// Why no money is bound, as a stage.
 fn before_money(error: &SpendingError) -> Stage {
     let reason = match error {
-        SpendingError::NoLimit { .. } => JobReason::NoSpendingLimit,
+        SpendingError::NoLimit { .. } | SpendingError::Unusable(_) => JobReason::NoSpendingLimit,
         SpendingError::JobTooLarge { .. } | SpendingError::Reached { .. } => JobReason::SpendingLimitReached,
-        SpendingError::Unusable(_) => JobReason::NoSpendingLimit,
         SpendingError::Api(_) | SpendingError::Contended => JobReason::Waiting,
     };
     Stage::BeforeMoney(reason, error.to_string())

@@ -29,7 +29,10 @@ pub(crate) async fn observe(
     domain: &Domain,
     token: Address,
 ) -> Result<Offers, ClientError> {
-    let filter = OfferFilter { token: Some(token), ..OfferFilter::default() };
+    let filter = OfferFilter {
+        token: Some(token),
+        ..OfferFilter::default()
+    };
     let mut answers = Vec::new();
     let mut failure = ClientError::NoGateway;
     let mut answered = false;
@@ -42,7 +45,11 @@ pub(crate) async fn observe(
             Err(error) => failure = error,
         }
     }
-    if answered { Ok(sift(answers, domain)) } else { Err(failure) }
+    if answered {
+        Ok(sift(answers, domain))
+    } else {
+        Err(failure)
+    }
 }
 
 fn sift(offers: Vec<SignedOffer>, domain: &Domain) -> Offers {
@@ -53,12 +60,18 @@ fn sift(offers: Vec<SignedOffer>, domain: &Domain) -> Offers {
             forged = forged.saturating_add(1);
             continue;
         }
-        let (series, nonce) = ((offer.offer.provider, offer.offer.sale.series), offer.offer.sale.nonce);
+        let (series, nonce) = (
+            (offer.offer.provider, offer.offer.sale.series),
+            offer.offer.sale.nonce,
+        );
         if newest.get(&series).is_none_or(|(known, _)| *known < nonce) {
             newest.insert(series, (nonce, offer));
         }
     }
-    let genuine = newest.into_values().map(|(_, offer)| (offer.offer.hash(), offer)).collect();
+    let genuine = newest
+        .into_values()
+        .map(|(_, offer)| (offer.offer.hash(), offer))
+        .collect();
     Offers { genuine, forged }
 }
 

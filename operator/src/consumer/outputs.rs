@@ -17,8 +17,7 @@ use tradewind_gateway_api::{
     signed::key_signature,
 };
 use tradewind_market::{
-    Address, Hash32, JobId, RoundId, UnitIndex, document::StoredUnit, eip712::Domain,
-    geometry::UnitRange,
+    Address, Hash32, JobId, RoundId, UnitIndex, document::StoredUnit, eip712::Domain, geometry::UnitRange,
 };
 use tradewind_result::{
     ContentDigest, Limits, Outcome, Root, UnitResult,
@@ -154,7 +153,10 @@ pub(crate) async fn fetch(
     wanted: &Wanted,
     provider: Address,
 ) -> Result<FetchedGroup, OutputError> {
-    let index = gateways.get_index(wanted.round, provider).await?.ok_or(OutputError::NoIndex { provider })?;
+    let index = gateways
+        .get_index(wanted.round, provider)
+        .await?
+        .ok_or(OutputError::NoIndex { provider })?;
     check_index(&index, domain, wanted, provider)?;
     let folder = tempfile::tempdir().map_err(|source| scratch(&std::env::temp_dir(), source))?;
     let mut units = Vec::with_capacity(index.statement.units.len());
@@ -163,7 +165,11 @@ pub(crate) async fn fetch(
     }
     let results: Vec<UnitResult> = units
         .iter()
-        .map(|unit| UnitResult { unit: unit.unit.get(), outcome: unit.outcome, digest: unit.manifest_digest })
+        .map(|unit| UnitResult {
+            unit: unit.unit.get(),
+            outcome: unit.outcome,
+            digest: unit.manifest_digest,
+        })
         .collect();
     let root = result_root(Tree::A, wanted.job.as_bytes(), wanted.salt.as_bytes(), &results)?;
     if root != Root::from_bytes(*wanted.root.as_bytes()) {
@@ -188,7 +194,12 @@ fn check_index(
     if statement.job_id != wanted.job || statement.round_id != wanted.round {
         return refuse("it is of another round");
     }
-    if !statement.units.iter().map(|stored| stored.unit).eq(wanted.units.iter()) {
+    if !statement
+        .units
+        .iter()
+        .map(|stored| stored.unit)
+        .eq(wanted.units.iter())
+    {
         return refuse("it does not list the round's units in order");
     }
     Ok(())
@@ -204,14 +215,35 @@ async fn fetch_unit(
     let unit = stored.unit;
     let blob = ContentDigest::from_bytes(*stored.blob.as_bytes());
     let sealed = folder.join(format!("{unit}.sealed"));
-    let overhead = limits.files.saturating_mul(OVERHEAD_BYTES_PER_FILE).saturating_add(OVERHEAD_BYTES);
-    let bytes_max = limits.bytes.saturating_add(limits.bytes / 1024).saturating_add(overhead);
-    let stored_bytes = gateways.get_to_file(Download { digest: blob, bytes_max }, &sealed).await?;
+    let overhead = limits
+        .files
+        .saturating_mul(OVERHEAD_BYTES_PER_FILE)
+        .saturating_add(OVERHEAD_BYTES);
+    let bytes_max = limits
+        .bytes
+        .saturating_add(limits.bytes / 1024)
+        .saturating_add(overhead);
+    let stored_bytes = gateways
+        .get_to_file(
+            Download {
+                digest: blob,
+                bytes_max,
+            },
+            &sealed,
+        )
+        .await?;
     let (key, target) = (key.clone(), unit_directory(folder, unit));
-    let manifest_digest = tokio::task::spawn_blocking(move || open_output(&key, limits, unit, &sealed, &target))
-        .await
-        .map_err(|_| OutputError::Interrupted)??;
-    Ok(FetchedUnit { unit, outcome: Outcome::from_code(stored.outcome)?, manifest_digest, blob, stored_bytes })
+    let manifest_digest =
+        tokio::task::spawn_blocking(move || open_output(&key, limits, unit, &sealed, &target))
+            .await
+            .map_err(|_| OutputError::Interrupted)??;
+    Ok(FetchedUnit {
+        unit,
+        outcome: Outcome::from_code(stored.outcome)?,
+        manifest_digest,
+        blob,
+        stored_bytes,
+    })
 }
 
 /// Opens and unpacks one output, and removes the sealed file: disk holds each result once.
@@ -226,12 +258,17 @@ fn open_output(
     std::fs::create_dir(target).map_err(|source| scratch(target, source))?;
     let opener = Opener::new(key, file).map_err(|source| OutputError::Seal { unit, source })?;
     let archive = |source| OutputError::Archive { unit, source };
-    let manifest =
-        Unpacker::new(opener, limits, None).map_err(archive)?.unpack(target).map_err(archive)?;
+    let manifest = Unpacker::new(opener, limits, None)
+        .map_err(archive)?
+        .unpack(target)
+        .map_err(archive)?;
     std::fs::remove_file(sealed).map_err(|source| scratch(sealed, source))?;
     Ok(manifest.digest())
 }
 
 fn scratch(path: &Path, source: std::io::Error) -> OutputError {
-    OutputError::Scratch { path: path.to_owned(), source }
+    OutputError::Scratch {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -48,7 +48,14 @@ pub(crate) async fn search(
     memo: &mut Memo,
     search: Search<'_>,
 ) -> Result<Matching, ClientError> {
-    let Search { job, terms, asked, image, wants, budget } = search;
+    let Search {
+        job,
+        terms,
+        asked,
+        image,
+        wants,
+        budget,
+    } = search;
     let context = &consumer.context;
     let found = offers::observe(&context.gateways, &context.market.domain, asked.token).await?;
     let forged = found.forged;
@@ -83,12 +90,20 @@ pub(crate) async fn search(
         margin: VALIDITY_MARGIN,
     };
     let matching = match_offers(&demand, &candidates, view.now().unwrap_or_default());
-    memo.refusals = matching.refusal_counts().into_iter().map(|(reason, count)| (reason.label(), count)).collect();
+    memo.refusals = matching
+        .refusal_counts()
+        .into_iter()
+        .map(|(reason, count)| (reason.label(), count))
+        .collect();
     if forged > 0 {
         memo.refusals.push(("SignatureInvalid".to_owned(), forged));
     }
     for (reason, count) in &memo.refusals {
-        consumer.metrics.refusals.with_label_values(&[reason]).inc_by(u64::from(*count));
+        consumer
+            .metrics
+            .refusals
+            .with_label_values(&[reason])
+            .inc_by(u64::from(*count));
     }
     memo.keep(found);
     Ok(matching)
@@ -122,7 +137,9 @@ fn refused_fills(index: &MarketIndex, job: JobId) -> BTreeMap<OfferHash, FillRef
 fn standing(index: &MarketIndex, provider: Address) -> Standing {
     let (mut judged, mut agreed) = (0_u64, 0_u64);
     for id in index.jobs_of_provider(provider) {
-        let Knowledge::Known(job) = index.job(id) else { continue };
+        let Knowledge::Known(job) = index.job(id) else {
+            continue;
+        };
         for (_, _, seat, _) in job.seats_of(provider) {
             match &seat.state {
                 SeatState::Judged { verdict, .. } | SeatState::Settled { verdict, .. } => match verdict {
@@ -141,9 +158,10 @@ fn standing(index: &MarketIndex, provider: Address) -> Standing {
         }
     }
     match agreed.saturating_mul(ONE_PPM).checked_div(judged) {
-        Some(share) => {
-            Standing { reliability_ppm: u32::try_from(share).unwrap_or(u32::MAX), ..Standing::UNPROVEN }
-        }
+        Some(share) => Standing {
+            reliability_ppm: u32::try_from(share).unwrap_or(u32::MAX),
+            ..Standing::UNPROVEN
+        },
         None => Standing::UNPROVEN,
     }
 }

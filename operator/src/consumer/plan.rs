@@ -121,9 +121,18 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Vec<Step> {
 }
 
 fn cancellation(situation: &Situation<'_>) -> Option<CancelCause> {
-    let Situation { desire, not_after, head, now, .. } = situation;
+    let Situation {
+        desire,
+        not_after,
+        head,
+        now,
+        ..
+    } = situation;
     let undecided = head.groups().any(|(_, group)| {
-        matches!(group.state, GroupState::Filling | GroupState::Running { .. } | GroupState::Revealing { .. })
+        matches!(
+            group.state,
+            GroupState::Filling | GroupState::Running { .. } | GroupState::Revealing { .. }
+        )
     });
     if head.state != JobState::Open || !undecided {
         return None;
@@ -175,10 +184,19 @@ fn is_useful(situation: &Situation<'_>, message: &SignedMessage) -> bool {
         let seat = group.seat(at.seat)?;
         (seat.provider == message.provider() && seat.round == at.round).then_some((group, seat))
     };
-    let awaits_word = |at: SeatRef| seat(at).is_some_and(|(group, seat)| awaits_word(situation, at, group, seat));
+    let awaits_word =
+        |at: SeatRef| seat(at).is_some_and(|(group, seat)| awaits_word(situation, at, group, seat));
     match message {
-        SignedMessage::Commit(signed) => signed.statement.entries.iter().any(|entry| awaits_word(entry.seat)),
-        SignedMessage::Abstain(signed) => signed.statement.entries.iter().any(|entry| awaits_word(entry.seat)),
+        SignedMessage::Commit(signed) => signed
+            .statement
+            .entries
+            .iter()
+            .any(|entry| awaits_word(entry.seat)),
+        SignedMessage::Abstain(signed) => signed
+            .statement
+            .entries
+            .iter()
+            .any(|entry| awaits_word(entry.seat)),
         SignedMessage::Reveal(signed) => signed.statement.entries.iter().any(|entry| {
             let with_receipt = !entry.receipt.0.is_empty();
             seat(entry.seat)
@@ -190,7 +208,10 @@ fn is_useful(situation: &Situation<'_>, message: &SignedMessage) -> bool {
 fn awaits_word(situation: &Situation<'_>, at: SeatRef, group: &GroupRecord, seat: &SeatRecord) -> bool {
     matches!(group.state, GroupState::Running { .. })
         && matches!(seat.state, SeatState::Awarded)
-        && situation.head.commit_deadline(at.group).is_some_and(|deadline| situation.now <= deadline)
+        && situation
+            .head
+            .commit_deadline(at.group)
+            .is_some_and(|deadline| situation.now <= deadline)
 }
 
 fn awaits_opening(
@@ -202,9 +223,10 @@ fn awaits_opening(
 ) -> bool {
     let revealing = match group.state {
         GroupState::Revealing { reveal_by } => situation.now <= reveal_by,
-        GroupState::Running { .. } => {
-            situation.head.commit_deadline(at.group).is_some_and(|deadline| situation.now > deadline)
-        }
+        GroupState::Running { .. } => situation
+            .head
+            .commit_deadline(at.group)
+            .is_some_and(|deadline| situation.now > deadline),
         _ => false,
     };
     let missing = match &seat.state {
@@ -232,7 +254,10 @@ fn seals(situation: &Situation<'_>) -> Vec<Step> {
     let full = head.groups().filter(|(index, group)| {
         group.state == GroupState::Filling && group.seats.len() >= picked && may_be_sealed(head, *index)
     });
-    runs(full.map(|(index, _)| index)).into_iter().map(|(first, groups)| Step::Seal { first, groups }).collect()
+    runs(full.map(|(index, _)| index))
+        .into_iter()
+        .map(|(first, groups)| Step::Seal { first, groups })
+        .collect()
 }
 
 fn seek(situation: &Situation<'_>) -> Option<Step> {
@@ -257,7 +282,10 @@ fn seek(situation: &Situation<'_>) -> Option<Step> {
 fn pokes(situation: &Situation<'_>) -> Vec<Step> {
     let (head, now) = (&situation.head, situation.now);
     let of = |test: &dyn Fn(GroupIndex, &GroupRecord) -> bool| -> Vec<GroupIndex> {
-        head.groups().filter(|(index, group)| test(*index, group)).map(|(index, _)| index).collect()
+        head.groups()
+            .filter(|(index, group)| test(*index, group))
+            .map(|(index, _)| index)
+            .collect()
     };
     let takes_no_seals = head.state != JobState::Open || now > head.terms.windows.open_until;
     let judge = of(&|index, group| is_ready_to_judge(head, index, group, now));
@@ -267,9 +295,17 @@ fn pokes(situation: &Situation<'_>) -> Vec<Step> {
     });
     let close = of(&|_, group| takes_no_seals && group.state == GroupState::Filling);
     let pieces = |groups: Vec<GroupIndex>, step: fn(Vec<GroupIndex>) -> Step| -> Vec<Step> {
-        groups.chunks(MAX_ENTRIES_PER_CALL).map(|piece| step(piece.to_vec())).collect()
+        groups
+            .chunks(MAX_ENTRIES_PER_CALL)
+            .map(|piece| step(piece.to_vec()))
+            .collect()
     };
-    [pieces(judge, Step::Judge), pieces(settle, Step::Settle), pieces(close, Step::Close)].concat()
+    [
+        pieces(judge, Step::Judge),
+        pieces(settle, Step::Settle),
+        pieces(close, Step::Close),
+    ]
+    .concat()
 }
 
 /// All that can come has come, receipts too; or the time for it is over.
@@ -281,7 +317,11 @@ fn is_ready_to_judge(head: &Job<'_>, index: GroupIndex, group: &GroupRecord, now
     };
     match group.state {
         GroupState::Revealing { reveal_by } => {
-            now > reveal_by || !group.seats.iter().any(|seat| committed(seat) || without_receipt(seat))
+            now > reveal_by
+                || !group
+                    .seats
+                    .iter()
+                    .any(|seat| committed(seat) || without_receipt(seat))
         }
         GroupState::Running { .. } => head.commit_deadline(index).is_some_and(|deadline| {
             let reveal_by = deadline.saturating_add(head.terms.windows.reveal_window);
@@ -292,7 +332,9 @@ fn is_ready_to_judge(head: &Job<'_>, index: GroupIndex, group: &GroupRecord, now
 }
 
 fn fetches(situation: &Situation<'_>) -> Vec<Step> {
-    let Some(delivered) = situation.delivered else { return Vec::new() };
+    let Some(delivered) = situation.delivered else {
+        return Vec::new();
+    };
     let head = &situation.head;
     let missing = |index: GroupIndex| {
         let units = head.terms.shape.group_units(index);
@@ -301,16 +343,26 @@ fn fetches(situation: &Situation<'_>) -> Vec<Step> {
     head.groups()
         .filter_map(|(index, group)| Some((index, group, group.state.agreed_root()?)))
         .filter(|(index, ..)| missing(*index))
-        .map(|(group, record, root)| Step::Fetch { group, providers: holders(record, root) })
+        .map(|(group, record, root)| Step::Fetch {
+            group,
+            providers: holders(record, root),
+        })
         .collect()
 }
 
 /// Who showed the root and has a receipt for the bytes behind it.
 fn holders(group: &GroupRecord, root: Hash32) -> Vec<Address> {
     let holds = |seat: &&SeatRecord| {
-        seat.state.opening().is_some_and(|opening| opening.root_a == root && opening.stored.is_some())
+        seat.state
+            .opening()
+            .is_some_and(|opening| opening.root_a == root && opening.stored.is_some())
     };
-    group.seats.iter().filter(holds).map(|seat| seat.provider).collect()
+    group
+        .seats
+        .iter()
+        .filter(holds)
+        .map(|seat| seat.provider)
+        .collect()
 }
 
 fn finish(situation: &Situation<'_>) -> Option<Step> {
@@ -318,9 +370,19 @@ fn finish(situation: &Situation<'_>) -> Option<Step> {
     if !matches!(finalized.state, JobState::Ended { .. }) || !fetches(situation).is_empty() {
         return None;
     }
-    let credited = finalized.groups().filter(|(_, group)| group.state.agreed_root().is_some()).count();
-    let lost = finalized.record.groups.saturating_sub(u32::try_from(credited).unwrap_or(u32::MAX));
-    Some(Step::Finish(if lost == 0 { End::Complete } else { End::Incomplete { groups: lost } }))
+    let credited = finalized
+        .groups()
+        .filter(|(_, group)| group.state.agreed_root().is_some())
+        .count();
+    let lost = finalized
+        .record
+        .groups
+        .saturating_sub(u32::try_from(credited).unwrap_or(u32::MAX));
+    Some(Step::Finish(if lost == 0 {
+        End::Complete
+    } else {
+        End::Incomplete { groups: lost }
+    }))
 }
 
 /// Consecutive indices joined, as first and count.

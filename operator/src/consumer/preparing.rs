@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use tradewind_crds::{ComputeJob, compute_job::JobReason};
-use tradewind_gateway_api::{client::Fault, template::Input};
+use tradewind_gateway_api::template::Input;
 use tradewind_market::{Decimals, JobId, Seconds, Units, UnixSeconds};
 
 use super::{
@@ -39,7 +39,10 @@ pub(crate) async fn ask(consumer: &Consumer, object: &ComputeJob) -> Result<(Ask
         return Err(Stage::Refused(JobReason::TokenNotAllowed, message));
     }
     let decimals = consumer.decimals(token).await.map_err(|error| {
-        Stage::BeforeMoney(JobReason::ChainUnavailable, format!("the token cannot be asked for its decimals: {error}"))
+        Stage::BeforeMoney(
+            JobReason::ChainUnavailable,
+            format!("the token cannot be asked for its decimals: {error}"),
+        )
     })?;
     let asked = terms::parse(&object.spec, decimals).map_err(|error| refuse_spec(&error))?;
     Ok((asked, decimals))
@@ -88,8 +91,11 @@ pub(crate) async fn prepare(
             output_recipient: identity.output_key.recipient(),
         };
         template::build(&object.spec, ingredients).map_err(|error| {
-            let reason =
-                if error.is_of_image() { JobReason::ImageUnsuitable } else { JobReason::InvalidSpec };
+            let reason = if error.is_of_image() {
+                JobReason::ImageUnsuitable
+            } else {
+                JobReason::InvalidSpec
+            };
             Stage::Refused(reason, error.to_string())
         })
     };
@@ -106,11 +112,18 @@ pub(crate) async fn prepare(
         stored.push(input.map_err(|error| refuse_content(&error))?);
     }
     let template = build(stored)?;
-    let template =
-        content::store_template(&context.gateways, &storing, &template, identity.job_key.recipient())
-            .await
-            .map_err(|error| refuse_content(&error))?;
-    Ok(Prepared { image: image.pinned, template })
+    let template = content::store_template(
+        &context.gateways,
+        &storing,
+        &template,
+        identity.job_key.recipient(),
+    )
+    .await
+    .map_err(|error| refuse_content(&error))?;
+    Ok(Prepared {
+        image: image.pinned,
+        template,
+    })
 }
 
 /// In whose name, and for how long, a job's content is stored.
@@ -159,12 +172,7 @@ fn refuse_source(error: &SourceError) -> Stage {
 fn refuse_content(error: &ContentError) -> Stage {
     match error {
         ContentError::Gateway(gateway) => {
-            let reason = match gateway.fault() {
-                Fault::Passing | Fault::Absent | Fault::Gateway | Fault::Local | Fault::Request => {
-                    JobReason::GatewayUnavailable
-                }
-            };
-            Stage::BeforeMoney(reason, gateway.to_string())
+            Stage::BeforeMoney(JobReason::GatewayUnavailable, gateway.to_string())
         }
         ContentError::Template(error) => Stage::Refused(JobReason::InvalidSpec, error.to_string()),
         ContentError::Tree(_) | ContentError::Archive(_) => {
@@ -186,9 +194,19 @@ pub(crate) fn is_same_work(
 ) -> bool {
     let spec = &object.spec;
     let env_is_same = spec.template.env.len() == template.env.len()
-        && spec.template.env.iter().zip(&template.env).all(|(a, b)| (&a.name, &a.value) == (&b.name, &b.value));
-    let command_is_same = spec.template.command.is_empty() || template.command.starts_with(&spec.template.command);
-    let inputs_are_same = spec.inputs.iter().map(|input| &input.name).eq(template.inputs.iter().map(|input| &input.name));
+        && spec
+            .template
+            .env
+            .iter()
+            .zip(&template.env)
+            .all(|(a, b)| (&a.name, &a.value) == (&b.name, &b.value));
+    let command_is_same =
+        spec.template.command.is_empty() || template.command.starts_with(&spec.template.command);
+    let inputs_are_same = spec
+        .inputs
+        .iter()
+        .map(|input| &input.name)
+        .eq(template.inputs.iter().map(|input| &input.name));
     let image_is_same = terms::repository(&template.image) == terms::repository(&spec.template.image);
     Units::new(spec.completions) == template.completions
         && Seconds::new(spec.template.seconds_per_unit.into()) == template.seconds_per_unit

@@ -3,12 +3,7 @@
 use std::collections::BTreeSet;
 
 use tradewind_chain::{Preimage, keys::SignerError};
-use tradewind_gateway_api::{
-    bundle::EnvelopeError,
-    client::ClientError,
-    seal::Recipient,
-    signed::Signed,
-};
+use tradewind_gateway_api::{bundle::EnvelopeError, client::ClientError, seal::Recipient, signed::Signed};
 use tradewind_market::{
     Address, JobId,
     document::{Envelope, JobBundle},
@@ -43,7 +38,14 @@ pub(crate) enum PublishError {
 pub(crate) async fn observe(consumer: &Consumer, job: JobId) -> Result<BTreeSet<Address>, ClientError> {
     let published = consumer.context.gateways.get_bundle(job).await?;
     Ok(published
-        .map(|bundle| bundle.statement.envelopes.iter().map(|envelope| envelope.provider).collect())
+        .map(|bundle| {
+            bundle
+                .statement
+                .envelopes
+                .iter()
+                .map(|envelope| envelope.provider)
+                .collect()
+        })
         .unwrap_or_default())
 }
 
@@ -58,9 +60,17 @@ pub(crate) async fn publish(
     let context = &consumer.context;
     let offer_of = |memo: &Memo, provider: Address| -> Option<Recipient> {
         let (_, _, seat, _) = job.seats_of(provider).next()?;
-        memo.offer_of(seat.offer_hash, provider)?.details.value().recipient.parse().ok()
+        memo.offer_of(seat.offer_hash, provider)?
+            .details
+            .value()
+            .recipient
+            .parse()
+            .ok()
     };
-    if providers.iter().any(|provider| offer_of(memo, *provider).is_none()) {
+    if providers
+        .iter()
+        .any(|provider| offer_of(memo, *provider).is_none())
+    {
         // After a restart nothing is remembered of the offers that were filled.
         let token = job.terms.pricing.token;
         let found = offers::observe(&context.gateways, &context.market.domain, token).await?;
@@ -69,7 +79,10 @@ pub(crate) async fn publish(
     let mut envelopes = Vec::with_capacity(providers.len());
     for provider in &providers {
         let reader = offer_of(memo, *provider).ok_or(PublishError::NoOffer { provider: *provider })?;
-        envelopes.push(Envelope { provider: *provider, sealed: identity.key_document.seal(&reader)? });
+        envelopes.push(Envelope {
+            provider: *provider,
+            sealed: identity.key_document.seal(&reader)?,
+        });
     }
     let statement = JobBundle {
         job_id: identity.id,
@@ -79,7 +92,10 @@ pub(crate) async fn publish(
     };
     let preimage = Preimage::message(&context.market.domain, &statement);
     let signature = context.signer.sign(&preimage).await?;
-    let signed = Signed { statement, signature: HexBytes(signature.as_bytes().to_vec()) };
+    let signed = Signed {
+        statement,
+        signature: HexBytes(signature.as_bytes().to_vec()),
+    };
     context.gateways.put_bundle(&signed).await?;
     memo.bundled = Some(providers);
     Ok(())

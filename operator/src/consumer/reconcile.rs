@@ -35,7 +35,7 @@ const FINALIZER: &str = "tradewind.dev/cancel";
 const MANAGER: &str = "tradewind-consumer";
 /// Of the waits between failing passes.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(120);
+const BACKOFF_MAX: Duration = Duration::from_mins(2);
 /// How long after its opening could last have happened a cancelled job that the chain never saw is remembered.
 const FORGET_AFTER_OPENING: Seconds = Seconds::new(86_400);
 
@@ -51,6 +51,9 @@ pub(crate) enum ReconcileError {
         #[source]
         source: kube::Error,
     },
+    /// Someone else wrote the object since it was read: it is read again.
+    #[error("the job was written by others meanwhile")]
+    Stale,
     /// The cancel record could not be written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -64,6 +67,7 @@ impl ReconcileError {
     fn label(&self) -> &'static str {
         match self {
             Self::Write { .. } => "Write",
+            Self::Stale => "Stale",
             Self::Record(_) => "Record",
             Self::Keys(_) => "Keys",
         }
@@ -71,41 +75,74 @@ impl ReconcileError {
 }
 
 /// One pass.
-pub(crate) async fn reconcile(object: Arc<Guarded>, consumer: Arc<Consumer>) -> Result<Action, ReconcileError> {
+pub(crate) async fn reconcile(
+    object: Arc<Guarded>,
+    consumer: Arc<Consumer>,
+) -> Result<Action, ReconcileError> {
     let started = Instant::now();
     let result = match &object.0 {
         Ok(job) => consumer.pass(job).await,
         Err(invalid) => {
-            consumer.context.metrics.invalid_objects.with_label_values(&[KIND]).inc();
+            consumer
+                .context
+                .metrics
+                .invalid_objects
+                .with_label_values(&[KIND])
+                .inc();
             let telling = Telling {
                 warning: true,
                 action: "Read",
                 reason: "Unreadable",
                 note: format!("the object cannot be read and is left alone: {invalid}"),
             };
-            consumer.context.events.tell(&object.object_ref(&()), telling).await;
+            consumer
+                .context
+                .events
+                .tell(&object.object_ref(&()), telling)
+                .await;
             Ok(Action::await_change())
         }
     };
     let outcome = match &result {
         Ok(_) => {
-            consumer.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key(&object));
+            consumer
+                .failures
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .remove(&key(&object));
             "ok"
         }
         Err(error) => error.label(),
     };
-    consumer.context.metrics.reconciled(KIND, outcome, started.elapsed().as_secs_f64());
+    consumer
+        .context
+        .metrics
+        .reconciled(KIND, outcome, started.elapsed().as_secs_f64());
     result
 }
 
 /// When to try again after an error: doubling by object, so that one that keeps failing does not crowd out others.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the controller hands over what it shares"
+)]
 pub(crate) fn after_error(object: Arc<Guarded>, error: &ReconcileError, consumer: Arc<Consumer>) -> Action {
-    let mut failures = consumer.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut failures = consumer
+        .failures
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let count = failures.entry(key(&object)).or_default();
-    let wait = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(BACKOFF_MAX);
+    let wait = BACKOFF_FIRST
+        .saturating_mul(2_u32.saturating_pow(*count))
+        .min(BACKOFF_MAX);
     *count = count.saturating_add(1);
     let source = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(job = key(&object), %error, source, "a pass failed; trying again");
+    match error {
+        ReconcileError::Stale => tracing::debug!(job = key(&object), %error, "a pass is made again"),
+        ReconcileError::Write { .. } | ReconcileError::Record(_) | ReconcileError::Keys(_) => {
+            tracing::warn!(job = key(&object), %error, source, "a pass failed; trying again");
+        }
+    }
     Action::requeue(wait)
 }
 
@@ -114,7 +151,11 @@ fn key(object: &Guarded) -> String {
         Ok(job) => &job.metadata,
         Err(invalid) => &invalid.metadata,
     };
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    format!(
+        "{}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
 }
 
 impl Consumer {
@@ -136,7 +177,8 @@ impl Consumer {
         let namespace = object.namespace().unwrap_or_default();
         let view = context.chain.view();
         let outcome = if self.has_elder(object) {
-            let message = "another job of this namespace has the same runKey: choose another, or delete one".to_owned();
+            let message =
+                "another job of this namespace has the same runKey: choose another, or delete one".to_owned();
             Outcome {
                 stage: Stage::Refused(JobReason::RunKeyInUse, message),
                 again: context.args.resync,
@@ -145,7 +187,11 @@ impl Consumer {
                 decimals: None,
             }
         } else {
-            let subject = Subject { object, namespace: &namespace, identity: &identity };
+            let subject = Subject {
+                object,
+                namespace: &namespace,
+                identity: &identity,
+            };
             match self.drive(&view, subject, &mut memo).await {
                 Some(outcome) => outcome,
                 None => return Ok(Action::requeue(BACKOFF_FIRST)),
@@ -156,7 +202,8 @@ impl Consumer {
         }
         let again = outcome.again;
         let over = matches!(outcome.stage, Stage::Complete | Stage::Failed(..));
-        self.report(object, &namespace, &identity, &view, &mut memo, outcome).await?;
+        self.report(object, &namespace, &identity, &view, &mut memo, outcome)
+            .await?;
         if over {
             drop(memo);
             self.memory.forget(identity.id);
@@ -167,7 +214,9 @@ impl Consumer {
 
     /// Whether another job of the namespace has the same run key and was there first.
     fn has_elder(&self, object: &ComputeJob) -> bool {
-        let Some(run_key) = &object.spec.run_key else { return false };
+        let Some(run_key) = &object.spec.run_key else {
+            return false;
+        };
         let age = |job: &ComputeJob| (job.creation_timestamp(), job.uid());
         let is_elder = |other: &Guarded| match &other.0 {
             Ok(other) => {
@@ -179,7 +228,11 @@ impl Consumer {
             }
             Err(_) => false,
         };
-        self.stores.get().into_iter().flatten().any(|store| store.find(is_elder).is_some())
+        self.stores
+            .get()
+            .into_iter()
+            .flatten()
+            .any(|store| store.find(is_elder).is_some())
     }
 
     /// Puts the finalizer on, before anything on chain can depend on it.
@@ -203,11 +256,17 @@ impl Consumer {
         let patch = serde_json::json!({
             "metadata": {"finalizers": finalizers, "resourceVersion": object.resource_version()},
         });
-        match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api
+            .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            // Read again, and tried again.
-            Err(source) => Err(ReconcileError::Write { what: "finalizers", source }),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Err(ReconcileError::Stale),
+            Err(source) => Err(ReconcileError::Write {
+                what: "finalizers",
+                source,
+            }),
         }
     }
 
@@ -226,10 +285,16 @@ impl Consumer {
                     job: identity.id,
                     forget_after: shell::now().saturating_add(FORGET_AFTER_OPENING),
                 };
-                self.records.leave(record, &format!("{namespace}/{}", object.name_any())).await?;
+                self.records
+                    .leave(record, &format!("{namespace}/{}", object.name_any()))
+                    .await?;
             }
-            let rest: Vec<String> =
-                object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+            let rest: Vec<String> = object
+                .finalizers()
+                .iter()
+                .filter(|finalizer| *finalizer != FINALIZER)
+                .cloned()
+                .collect();
             self.set_finalizers(object, &namespace, &rest).await?;
         }
         self.memory.forget(identity.id);
@@ -238,7 +303,9 @@ impl Consumer {
 
     /// Whether a live job of the namespace goes on with the same run key.
     fn has_successor(&self, object: &ComputeJob) -> bool {
-        let Some(run_key) = &object.spec.run_key else { return false };
+        let Some(run_key) = &object.spec.run_key else {
+            return false;
+        };
         let goes_on = |other: &Guarded| match &other.0 {
             Ok(other) => {
                 other.spec.run_key.as_ref() == Some(run_key)
@@ -248,7 +315,11 @@ impl Consumer {
             }
             Err(_) => false,
         };
-        self.stores.get().into_iter().flatten().any(|store| store.find(goes_on).is_some())
+        self.stores
+            .get()
+            .into_iter()
+            .flatten()
+            .any(|store| store.find(goes_on).is_some())
     }
 
     /// Derives the status, writes it if it is due, and tells what changed.
@@ -261,7 +332,13 @@ impl Consumer {
         memo: &mut Memo,
         outcome: Outcome,
     ) -> Result<(), ReconcileError> {
-        let Outcome { stage, prepared, division, decimals, again: _ } = outcome;
+        let Outcome {
+            stage,
+            prepared,
+            division,
+            decimals,
+            again: _,
+        } = outcome;
         let chain = match view.head().job(identity.id) {
             Knowledge::Known(job) => Some(job),
             Knowledge::Absent | Knowledge::Unknown => None,
@@ -270,10 +347,15 @@ impl Consumer {
         let derived = status::derive(Facts {
             object,
             job_id: HashText(identity.id.to_string()),
-            market: MarketRef { chain_id: domain.chain_id, contract: AddressText(domain.market.to_string()) },
+            market: MarketRef {
+                chain_id: domain.chain_id,
+                contract: AddressText(domain.market.to_string()),
+            },
             stage,
             image: prepared.as_ref().map(|prepared| prepared.image.clone()),
-            template: prepared.as_ref().map(|prepared| written_template(&prepared.template)),
+            template: prepared
+                .as_ref()
+                .map(|prepared| written_template(&prepared.template)),
             division,
             chain,
             decimals,
@@ -284,7 +366,9 @@ impl Consumer {
             now: Timestamp::now(),
         });
         let writes = memo.written.map_or(0, |(_, writes)| writes);
-        let rested = memo.written.is_none_or(|(at, writes)| at.elapsed() >= status::progress_interval(writes));
+        let rested = memo
+            .written
+            .is_none_or(|(at, writes)| at.elapsed() >= status::progress_interval(writes));
         match status::due(object.status.as_ref(), &derived) {
             Due::Never => return Ok(()),
             Due::Later if !rested => return Ok(()),
@@ -299,22 +383,37 @@ impl Consumer {
             "status": derived,
         });
         let api: Api<ComputeJob> = Api::namespaced(self.context.client.clone(), namespace);
-        let written =
-            api.patch_status(&object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await;
+        let written = api
+            .patch_status(
+                &object.name_any(),
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(&patch),
+            )
+            .await;
         match written {
             Ok(_) => {}
             // Deleted meanwhile, with nothing to say to anyone.
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-            Err(source) => return Err(ReconcileError::Write { what: "status", source }),
+            Err(source) => {
+                return Err(ReconcileError::Write {
+                    what: "status",
+                    source,
+                });
+            }
         }
-        self.context.metrics.status_writes.with_label_values(&[KIND]).inc();
+        self.context
+            .metrics
+            .status_writes
+            .with_label_values(&[KIND])
+            .inc();
         memo.written = Some((Instant::now(), writes.saturating_add(1)));
         Ok(())
     }
 
     fn count(&self, stored: Option<&ComputeJobStatus>, derived: &ComputeJobStatus) {
         for condition in &derived.conditions {
-            let before = stored.and_then(|stored| stored.conditions.iter().find(|old| old.type_ == condition.type_));
+            let before =
+                stored.and_then(|stored| stored.conditions.iter().find(|old| old.type_ == condition.type_));
             if before.is_none_or(|old| (old.status, &old.reason) != (condition.status, &condition.reason)) {
                 let status = match condition.status {
                     ConditionStatus::True => "True",
@@ -330,15 +429,23 @@ impl Consumer {
     /// What a person waits for is also an Event: refusals, waits before money is bound, placement, and the end.
     async fn tell(&self, object: &ComputeJob, derived: &ComputeJobStatus, memo: &mut Memo) {
         let conditions = &derived.conditions;
-        let of = |condition| find(conditions, condition).filter(|found| found.status == ConditionStatus::False);
-        let failed = find(conditions, JobCondition::Failed).filter(|found| found.status == ConditionStatus::True);
+        let of =
+            |condition| find(conditions, condition).filter(|found| found.status == ConditionStatus::False);
+        let failed =
+            find(conditions, JobCondition::Failed).filter(|found| found.status == ConditionStatus::True);
         let (action, condition, warning) = if let Some(failed) = failed {
             ("Finish", failed, true)
         } else if let Some(refused) = of(JobCondition::Accepted) {
             ("Accept", refused, true)
         } else if let Some(waiting) = of(JobCondition::Funded).filter(|_| derived.opened_at.is_none()) {
             let under_way = [JobReason::Opening, JobReason::Matching, JobReason::Uploading];
-            ("Place", waiting, !under_way.iter().any(|reason| reason.to_string() == waiting.reason))
+            (
+                "Place",
+                waiting,
+                !under_way
+                    .iter()
+                    .any(|reason| reason.to_string() == waiting.reason),
+            )
         } else {
             return;
         };
@@ -348,11 +455,20 @@ impl Consumer {
             return;
         }
         let note = condition.message.clone();
-        if memo.told.as_ref().is_some_and(|told| *told == (reason, note.clone())) {
+        if memo
+            .told
+            .as_ref()
+            .is_some_and(|told| *told == (reason, note.clone()))
+        {
             return;
         }
         memo.told = Some((reason, note.clone()));
-        let telling = Telling { warning, action, reason, note };
+        let telling = Telling {
+            warning,
+            action,
+            reason,
+            note,
+        };
         self.context.events.tell(&object.object_ref(&()), telling).await;
     }
 }
@@ -365,13 +481,18 @@ trait Named {
 impl Named for JobReason {
     fn named(text: &str) -> &'static str {
         use tradewind_crds::condition::Name;
-        Self::ALL.iter().map(|reason| reason.as_str()).find(|name| *name == text).unwrap_or("Unknown")
+        Self::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .find(|name| *name == text)
+            .unwrap_or("Unknown")
     }
 }
 
 /// A job that is complete or failed is never looked at again.
 fn is_over(object: &ComputeJob) -> bool {
     object.status.as_ref().is_some_and(|status| {
-        is_true(&status.conditions, JobCondition::Complete) || is_true(&status.conditions, JobCondition::Failed)
+        is_true(&status.conditions, JobCondition::Complete)
+            || is_true(&status.conditions, JobCondition::Failed)
     })
 }

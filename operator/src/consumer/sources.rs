@@ -10,10 +10,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
 };
 use kube::{Api, Client, Resource, ResourceExt};
-use tradewind_crds::{
-    ALLOW_LABEL, ComputeJobSpec,
-    source::Input,
-};
+use tradewind_crds::{ALLOW_LABEL, ComputeJobSpec, source::Input};
 
 /// What an input consists of, as far as it can be known without moving bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +94,10 @@ pub(crate) async fn observe_inputs(
 ) -> Result<Vec<NamedSource>, SourceError> {
     let mut sources = Vec::with_capacity(spec.inputs.len());
     for input in &spec.inputs {
-        sources.push(NamedSource { name: input.name.clone(), source: observe_input(client, namespace, input).await? });
+        sources.push(NamedSource {
+            name: input.name.clone(),
+            source: observe_input(client, namespace, input).await?,
+        });
     }
     Ok(sources)
 }
@@ -110,21 +110,43 @@ async fn observe_input(client: &Client, namespace: &str, input: &Input) -> Resul
     if let Some(reference) = &input.secret {
         let secret: Secret = get_allowed(client, namespace, "Secret", &reference.name).await?;
         let files = secret.data.unwrap_or_default();
-        return Ok(Source::Files(files.into_iter().map(|(name, ByteString(bytes))| (name, bytes)).collect()));
+        return Ok(Source::Files(
+            files
+                .into_iter()
+                .map(|(name, ByteString(bytes))| (name, bytes))
+                .collect(),
+        ));
     }
-    let unsupported = |what| SourceError::Unsupported { name: input.name.clone(), what };
+    let unsupported = |what| SourceError::Unsupported {
+        name: input.name.clone(),
+        what,
+    };
     if input.persistent_volume_claim.is_some() {
-        return Err(unsupported("volumes are not served by this version: put the files into a ConfigMap"));
+        return Err(unsupported(
+            "volumes are not served by this version: put the files into a ConfigMap",
+        ));
     }
     if input.url.is_some() {
-        return Err(unsupported("url is not served by this version: put the file into a ConfigMap"));
+        return Err(unsupported(
+            "url is not served by this version: put the file into a ConfigMap",
+        ));
     }
-    Err(unsupported("blob is not served by this version: put the files into a ConfigMap"))
+    Err(unsupported(
+        "blob is not served by this version: put the files into a ConfigMap",
+    ))
 }
 
 fn files_of_config_map(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let text = map.data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes()));
-    let binary = map.binary_data.unwrap_or_default().into_iter().map(|(name, ByteString(bytes))| (name, bytes));
+    let text = map
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, text)| (name, text.into_bytes()));
+    let binary = map
+        .binary_data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, ByteString(bytes))| (name, bytes));
     text.chain(binary).collect()
 }
 
@@ -136,13 +158,20 @@ pub(crate) async fn check_outputs(
     is_ours: impl Fn(&ConfigMap) -> bool,
 ) -> Result<(), SourceError> {
     if spec.outputs.persistent_volume_claim.is_some() {
-        let what = "volumes are not served by this version: let results stay on the gateway, or name a ConfigMap";
-        return Err(SourceError::Unsupported { name: "outputs".to_owned(), what });
+        let what =
+            "volumes are not served by this version: let results stay on the gateway, or name a ConfigMap";
+        return Err(SourceError::Unsupported {
+            name: "outputs".to_owned(),
+            what,
+        });
     }
     if let Some(reference) = &spec.outputs.config_map {
         let name = &reference.name;
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let existing = api.get_opt(name).await.map_err(|source| explain("ConfigMap", name, source))?;
+        let existing = api
+            .get_opt(name)
+            .await
+            .map_err(|source| explain("ConfigMap", name, source))?;
         if existing.is_some_and(|map| !is_ours(&map)) {
             return Err(SourceError::Occupied { name: name.clone() });
         }
@@ -163,12 +192,25 @@ where
         + serde::de::DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(|source| explain(kind, name, source))?;
-    let object = found.ok_or_else(|| SourceError::Missing { kind, name: name.to_owned() })?;
-    if object.labels().get(ALLOW_LABEL).is_some_and(|value| value == "true") {
+    let found = api
+        .get_opt(name)
+        .await
+        .map_err(|source| explain(kind, name, source))?;
+    let object = found.ok_or_else(|| SourceError::Missing {
+        kind,
+        name: name.to_owned(),
+    })?;
+    if object
+        .labels()
+        .get(ALLOW_LABEL)
+        .is_some_and(|value| value == "true")
+    {
         Ok(object)
     } else {
-        Err(SourceError::NotAllowed { kind, name: name.to_owned() })
+        Err(SourceError::NotAllowed {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 

@@ -24,7 +24,9 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpendingError {
     /// The namespace has no limit for the token.
-    #[error("the namespace has no SpendingLimit that lists token {token}: ask those who answer for the money to make one")]
+    #[error(
+        "the namespace has no SpendingLimit that lists token {token}: ask those who answer for the money to make one"
+    )]
     NoLimit {
         /// The token.
         token: Address,
@@ -95,9 +97,14 @@ pub(crate) async fn claim(
         let Some(mut limit) = api.get_opt(LIMIT_NAME).await.map_err(SpendingError::Api)? else {
             return Err(SpendingError::NoLimit { token: want.token });
         };
-        let Some(status) = decide(&limit, want, now)? else { return Ok(()) };
+        let Some(status) = decide(&limit, want, now)? else {
+            return Ok(());
+        };
         limit.status = Some(status);
-        match api.replace_status(LIMIT_NAME, &PostParams::default(), &limit).await {
+        match api
+            .replace_status(LIMIT_NAME, &PostParams::default(), &limit)
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(refusal)) if refusal.is_conflict() => {}
             Err(error) => return Err(SpendingError::Api(error)),
@@ -111,9 +118,19 @@ pub(crate) async fn has_limit(client: &Client, namespace: &str, token: Address) 
     let api: Api<SpendingLimit> = Api::namespaced(client.clone(), namespace);
     let limit = api.get_opt(LIMIT_NAME).await.map_err(SpendingError::Api)?;
     let listed = limit.is_some_and(|limit| {
-        limit.spec.tokens.iter().any(|entry| entry.token.as_str().parse::<Address>().is_ok_and(|listed| listed == token))
+        limit.spec.tokens.iter().any(|entry| {
+            entry
+                .token
+                .as_str()
+                .parse::<Address>()
+                .is_ok_and(|listed| listed == token)
+        })
     });
-    if listed { Ok(()) } else { Err(SpendingError::NoLimit { token }) }
+    if listed {
+        Ok(())
+    } else {
+        Err(SpendingError::NoLimit { token })
+    }
 }
 
 /// The status with the claim in it; `None` where it is there already.
@@ -122,15 +139,31 @@ fn decide(
     want: Want,
     now: UnixSeconds,
 ) -> Result<Option<SpendingLimitStatus>, SpendingError> {
-    let Want { job, token, decimals, amount } = want;
-    let of_token = |text: &AddressText| text.as_str().parse::<Address>().is_ok_and(|address| address == token);
-    let allowed: &TokenLimit =
-        limit.spec.tokens.iter().find(|entry| of_token(&entry.token)).ok_or(SpendingError::NoLimit { token })?;
+    let Want {
+        job,
+        token,
+        decimals,
+        amount,
+    } = want;
+    let of_token = |text: &AddressText| {
+        text.as_str()
+            .parse::<Address>()
+            .is_ok_and(|address| address == token)
+    };
+    let allowed: &TokenLimit = limit
+        .spec
+        .tokens
+        .iter()
+        .find(|entry| of_token(&entry.token))
+        .ok_or(SpendingError::NoLimit { token })?;
     let whole = |text: &AmountText| TokenAmount::from_decimal_exact(text.as_str(), decimals);
     let (start, end) = period(limit.spec.period.seconds()?, now)?;
 
     let mut status = limit.status.clone().unwrap_or_default();
-    let known = status.tokens.iter().position(|spending| of_token(&spending.token));
+    let known = status
+        .tokens
+        .iter()
+        .position(|spending| of_token(&spending.token));
     let mut spending = match known.map(|at| status.tokens.remove(at)) {
         Some(spending) if spending.period_start == start => spending,
         Some(_) | None => TokenSpending {
@@ -148,21 +181,37 @@ fn decide(
         // Matched again, and dearer: the larger claim takes the place of the smaller.
         spending.claims.remove(own);
     }
-    let claimed = spending.claims.iter().map(|claim| whole(&claim.amount)).collect::<Result<Vec<_>, _>>()?;
+    let claimed = spending
+        .claims
+        .iter()
+        .map(|claim| whole(&claim.amount))
+        .collect::<Result<Vec<_>, _>>()?;
     let overflow = || SpendingError::Unusable("the claims of the period do not add up".to_owned());
     let spent = TokenAmount::checked_sum(claimed).ok_or_else(overflow)?;
-    let left = whole(&allowed.amount)?.checked_sub(spent).unwrap_or(TokenAmount::ZERO);
+    let left = whole(&allowed.amount)?
+        .checked_sub(spent)
+        .unwrap_or(TokenAmount::ZERO);
     let text = |amount: TokenAmount| amount.to_decimal(decimals);
     if let Some(per_job) = &allowed.amount_per_job {
         let most = whole(per_job)?;
         if amount > most {
-            return Err(SpendingError::JobTooLarge { cost: text(amount), limit: text(most) });
+            return Err(SpendingError::JobTooLarge {
+                cost: text(amount),
+                limit: text(most),
+            });
         }
     }
     if amount > left || spending.claims.len() >= CLAIMS_MAX {
-        return Err(SpendingError::Reached { cost: text(amount), left: text(left), until: end.0 });
+        return Err(SpendingError::Reached {
+            cost: text(amount),
+            left: text(left),
+            until: end.0,
+        });
     }
-    spending.claims.push(SpendingClaim { job_id: id, amount: AmountText(text(amount)) });
+    spending.claims.push(SpendingClaim {
+        job_id: id,
+        amount: AmountText(text(amount)),
+    });
     spending.spent = AmountText(text(spent.checked_add(amount).ok_or_else(overflow)?));
     status.tokens.push(spending);
     status.observed_generation = limit.metadata.generation;
@@ -175,9 +224,14 @@ fn period(length_seconds: u64, now: UnixSeconds) -> Result<(Time, Time), Spendin
     let number = now.get().checked_div(length_seconds).ok_or_else(bad)?;
     let at = |number: u64| {
         let seconds = number.checked_mul(length_seconds)?;
-        Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(Time)
+        Timestamp::from_second(i64::try_from(seconds).ok()?)
+            .ok()
+            .map(Time)
     };
-    Ok((at(number).ok_or_else(bad)?, at(number.saturating_add(1)).ok_or_else(bad)?))
+    Ok((
+        at(number).ok_or_else(bad)?,
+        at(number.saturating_add(1)).ok_or_else(bad)?,
+    ))
 }
 
 #[cfg(test)]
@@ -246,7 +300,15 @@ mod tests {
                 (want(4, 1), 2 * DAY),
             ],
         );
-        let expected = [Ok(true), Ok(true), Ok(false), Err("Reached"), Ok(true), Err("Reached"), Ok(true)];
+        let expected = [
+            Ok(true),
+            Ok(true),
+            Ok(false),
+            Err("Reached"),
+            Ok(true),
+            Err("Reached"),
+            Ok(true),
+        ];
         assert_eq!(results, expected);
         let spending = &limit.status.unwrap().tokens[0];
         assert_eq!(spending.spent.as_str(), "0.01");
@@ -256,8 +318,14 @@ mod tests {
     #[test]
     fn one_job_may_be_bounded_and_other_tokens_have_no_room() {
         let mut bounded = limit("8.00", Some("2"));
-        let other = Want { token: Address::from_bytes([0x22; 20]), ..want(9, 1) };
-        let results = claim_all(&mut bounded, &[(want(1, 201), DAY), (want(1, 200), DAY), (other, DAY)]);
+        let other = Want {
+            token: Address::from_bytes([0x22; 20]),
+            ..want(9, 1)
+        };
+        let results = claim_all(
+            &mut bounded,
+            &[(want(1, 201), DAY), (want(1, 200), DAY), (other, DAY)],
+        );
         assert_eq!(results, [Err("JobTooLarge"), Ok(true), Err("NoLimit")]);
     }
 }

@@ -10,7 +10,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use tradewind_crds::{
     ComputeJob, ComputeJobStatus, MarketRef,
     compute_job::{
-        Cost, Division, JobCondition, JobPhase, JobProvider, JobReason, RefusalCount, StoredTemplate, UnitCounts,
+        Cost, Division, JobCondition, JobPhase, JobProvider, JobReason, RefusalCount, StoredTemplate,
+        UnitCounts,
     },
     condition::{Condition, ConditionStatus, Finding, carry_times, find, is_true, set},
     scalar::{AddressText, AmountText, HashText, IndexesText},
@@ -27,7 +28,7 @@ const PROVIDERS_MAX: usize = 64;
 const REFUSALS_MAX: usize = 32;
 /// Between a write and the next one for progress; doubled with every write.
 const PROGRESS_EVERY: Duration = Duration::from_secs(15);
-const PROGRESS_EVERY_MAX: Duration = Duration::from_secs(300);
+const PROGRESS_EVERY_MAX: Duration = Duration::from_mins(5);
 
 /// What keeps a job from going on, or where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,15 +101,26 @@ pub(crate) fn derive(facts: Facts<'_>) -> ComputeJobStatus {
         image: facts.image.clone().or(stored.image),
         template: facts.template.clone().or(stored.template),
         division: facts.division.or(stored.division),
-        units: census.as_ref().map(|census| census.units(&facts)).or(stored.units),
-        providers: census.as_ref().map_or(stored.providers, |census| census.providers(&facts)),
-        cost: facts.chain.zip(facts.decimals).map(|(job, decimals)| cost(&job, decimals)).or(stored.cost),
+        units: census
+            .as_ref()
+            .map(|census| census.units(&facts))
+            .or(stored.units),
+        providers: census
+            .as_ref()
+            .map_or(stored.providers, |census| census.providers(&facts)),
+        cost: facts
+            .chain
+            .zip(facts.decimals)
+            .map(|(job, decimals)| cost(&job, decimals))
+            .or(stored.cost),
         refusals: if facts.refusals.is_empty() && facts.chain.is_some() {
             Vec::new()
         } else {
             refusals(facts.refusals)
         },
-        opened_at: stored.opened_at.or_else(|| facts.chain.is_some().then(|| now.clone())),
+        opened_at: stored
+            .opened_at
+            .or_else(|| facts.chain.is_some().then(|| now.clone())),
         finished_at: stored.finished_at.or_else(|| ended.then_some(now)),
         conditions,
     }
@@ -145,16 +157,24 @@ struct JobProviderCounts {
 impl Census {
     fn of(job: Job<'_>) -> Self {
         let shape = &job.terms.shape;
-        let mut census = Self { total: shape.units.get(), groups: job.groups, ..Self::default() };
+        let mut census = Self {
+            total: shape.units.get(),
+            groups: job.groups,
+            ..Self::default()
+        };
         match job.state {
             JobState::Open => {}
             JobState::Cancelling { .. } => census.cancelling = true,
             JobState::Ended { .. } => census.ended = true,
         }
         for (index, group) in job.groups() {
-            let Some(range) = shape.group_units(index) else { continue };
+            let Some(range) = shape.group_units(index) else {
+                continue;
+            };
             let units = range.count.get();
-            let spoke = |seat: &&SeatRecord| seat.state.opening().is_some() || matches!(seat.state, SeatState::Committed { .. });
+            let spoke = |seat: &&SeatRecord| {
+                seat.state.opening().is_some() || matches!(seat.state, SeatState::Committed { .. })
+            };
             let commits = group.seats.iter().filter(spoke).count();
             let has_quorum = commits >= usize::from(job.terms.redundancy.quorum);
             let sealed = !matches!(group.state, GroupState::Filling);
@@ -183,7 +203,11 @@ impl Census {
                 }
             }
             for seat in &group.seats {
-                census.providers.entry(seat.provider).or_default().count(&seat.state);
+                census
+                    .providers
+                    .entry(seat.provider)
+                    .or_default()
+                    .count(&seat.state);
             }
         }
         census
@@ -257,7 +281,12 @@ fn findings(facts: &Facts<'_>, census: Option<&Census>) -> Vec<Finding<JobCondit
     if let Stage::Refused(reason, message) = &facts.stage {
         return vec![finding(C::Accepted, False, *reason, message)];
     }
-    let mut findings = vec![finding(C::Accepted, True, R::Valid, "the spec can be carried out")];
+    let mut findings = vec![finding(
+        C::Accepted,
+        True,
+        R::Valid,
+        "the spec can be carried out",
+    )];
     match census {
         None => {
             if let Stage::BeforeMoney(reason, message) = &facts.stage {
@@ -268,7 +297,12 @@ fn findings(facts: &Facts<'_>, census: Option<&Census>) -> Vec<Finding<JobCondit
     }
     match &facts.stage {
         Stage::Complete => {
-            findings.push(finding(C::Complete, True, R::Done, "agreed on, delivered and paid"));
+            findings.push(finding(
+                C::Complete,
+                True,
+                R::Done,
+                "agreed on, delivered and paid",
+            ));
         }
         Stage::Failed(reason, message) => findings.push(finding(C::Failed, True, *reason, message)),
         Stage::Refused(..) | Stage::BeforeMoney(..) | Stage::OnChain(_) => {}
@@ -280,17 +314,29 @@ fn on_chain(facts: &Facts<'_>, census: &Census) -> Vec<Finding<JobCondition>> {
     use ConditionStatus::{False, True};
     use JobCondition as C;
     use JobReason as R;
-    let finding = |condition, status, reason, message: String| Finding { condition, status, reason, message };
+    let finding = |condition, status, reason, message: String| Finding {
+        condition,
+        status,
+        reason,
+        message,
+    };
     let groups = census.groups;
     let blocked = match &facts.stage {
         Stage::OnChain(Some((reason, message))) => Some((*reason, message.clone())),
-        Stage::OnChain(None) | Stage::Complete | Stage::Failed(..) | Stage::Refused(..) | Stage::BeforeMoney(..) => {
-            None
-        }
+        Stage::OnChain(None)
+        | Stage::Complete
+        | Stage::Failed(..)
+        | Stage::Refused(..)
+        | Stage::BeforeMoney(..) => None,
     };
     let canary = facts.chain.is_some_and(|job| job.terms.redundancy.canary);
     let funded = if census.unsealed == 0 || census.ended {
-        finding(C::Funded, True, R::Funded, "everything is deposited, and the seats are taken".to_owned())
+        finding(
+            C::Funded,
+            True,
+            R::Funded,
+            "everything is deposited, and the seats are taken".to_owned(),
+        )
     } else if let Some((reason, message)) = blocked.clone() {
         finding(C::Funded, False, reason, message)
     } else if canary && census.agreed_groups + census.lost_groups == 0 {
@@ -305,29 +351,79 @@ fn on_chain(facts: &Facts<'_>, census: &Census) -> Vec<Finding<JobCondition>> {
         let message = format!("{} of {groups} groups are at work", census.running);
         finding(C::Running, True, R::Executing, message)
     } else if census.ended || census.unsealed == 0 {
-        finding(C::Running, False, R::AllCommitted, "no group is at work any more".to_owned())
+        finding(
+            C::Running,
+            False,
+            R::AllCommitted,
+            "no group is at work any more".to_owned(),
+        )
     } else {
-        finding(C::Running, False, R::Waiting, "no group is at work yet".to_owned())
+        finding(
+            C::Running,
+            False,
+            R::Waiting,
+            "no group is at work yet".to_owned(),
+        )
     };
     let verified = if census.agreed_groups == groups {
-        finding(C::Verified, True, R::Agreed, format!("the results of all {groups} groups agree"))
+        finding(
+            C::Verified,
+            True,
+            R::Agreed,
+            format!("the results of all {groups} groups agree"),
+        )
     } else if census.lost_groups > 0 && active == 0 {
         let message = format!("{} of {groups} groups have no agreed result", census.lost_groups);
         finding(C::Verified, False, R::NotAgreed, message)
     } else {
         let message = format!("{} of {groups} groups are agreed on", census.agreed_groups);
-        let reason = if census.revealing > 0 { R::Comparing } else { R::Waiting };
+        let reason = if census.revealing > 0 {
+            R::Comparing
+        } else {
+            R::Waiting
+        };
         finding(C::Verified, False, reason, message)
     };
     let settled = if census.ended {
-        let reason = if census.agreed_groups > 0 { R::Settled } else { R::Refunded };
-        finding(C::Settled, True, reason, "no money is in the job any more".to_owned())
+        let reason = if census.agreed_groups > 0 {
+            R::Settled
+        } else {
+            R::Refunded
+        };
+        finding(
+            C::Settled,
+            True,
+            reason,
+            "no money is in the job any more".to_owned(),
+        )
     } else if active == 0 && census.unsealed == 0 {
-        finding(C::Settled, False, R::Settling, "groups wait for the end of their windows".to_owned())
+        finding(
+            C::Settled,
+            False,
+            R::Settling,
+            "groups wait for the end of their windows".to_owned(),
+        )
     } else {
         finding(C::Settled, False, R::Waiting, "money is in the job".to_owned())
     };
-    vec![funded, running, verified, settled]
+    let mut findings = vec![funded, running, verified, settled];
+    if let Some((reason, message)) = blocked.filter(|_| census.unsealed == 0) {
+        findings.push(finding(C::Complete, False, reason, message));
+    } else if facts
+        .object
+        .status
+        .as_ref()
+        .is_some_and(|stored| find(&stored.conditions, C::Complete).is_some())
+    {
+        // Said to be blocked before, and no longer.
+        findings.push(finding(
+            C::Complete,
+            False,
+            R::Waiting,
+            "the job goes on".to_owned(),
+        ));
+    }
+    findings
 }
 
 /// The phase, and the condition that decides it.
@@ -349,7 +445,9 @@ fn phase<'c>(facts: &Facts<'_>, conditions: &'c [Condition]) -> (JobPhase, Optio
         }
         Stage::OnChain(_) => {}
     }
-    let cancelling = facts.chain.is_some_and(|job| matches!(job.state, JobState::Cancelling { .. }));
+    let cancelling = facts
+        .chain
+        .is_some_and(|job| matches!(job.state, JobState::Cancelling { .. }));
     if cancelling {
         (JobPhase::Cancelling, of(C::Settled))
     } else if is_true(conditions, C::Running) {
@@ -357,7 +455,7 @@ fn phase<'c>(facts: &Facts<'_>, conditions: &'c [Condition]) -> (JobPhase, Optio
     } else if !is_true(conditions, C::Funded) {
         (JobPhase::Funding, of(C::Funded))
     } else if is_true(conditions, C::Verified) {
-        (JobPhase::Settling, of(C::Settled))
+        (JobPhase::Settling, of(C::Complete).or_else(|| of(C::Settled)))
     } else {
         (JobPhase::Verifying, of(C::Verified))
     }
@@ -370,8 +468,11 @@ fn cost(job: &Job<'_>, decimals: Decimals) -> Cost {
         JobState::Open | JobState::Cancelling { .. } => TokenAmount::ZERO,
     };
     let spent = job.paid.checked_add(job.fees).unwrap_or(TokenAmount::MAX);
-    let summary =
-        if spent.is_zero() { format!("({})", job.funded.to_decimal(decimals)) } else { spent.to_decimal(decimals) };
+    let summary = if spent.is_zero() {
+        format!("({})", job.funded.to_decimal(decimals))
+    } else {
+        spent.to_decimal(decimals)
+    };
     Cost {
         deposited: text(job.funded),
         paid: text(job.paid),
@@ -382,8 +483,10 @@ fn cost(job: &Job<'_>, decimals: Decimals) -> Cost {
 }
 
 fn refusals(counts: Vec<(String, u32)>) -> Vec<RefusalCount> {
-    let mut counts: Vec<RefusalCount> =
-        counts.into_iter().map(|(reason, offers)| RefusalCount { reason, offers }).collect();
+    let mut counts: Vec<RefusalCount> = counts
+        .into_iter()
+        .map(|(reason, offers)| RefusalCount { reason, offers })
+        .collect();
     counts.sort_by(|a, b| b.offers.cmp(&a.offers).then_with(|| a.reason.cmp(&b.reason)));
     counts.truncate(REFUSALS_MAX);
     counts
@@ -411,20 +514,33 @@ pub(crate) fn due(stored: Option<&ComputeJobStatus>, derived: &ComputeJobStatus)
             condition.status == ConditionStatus::False
                 && (condition.type_ == JobCondition::Accepted.to_string()
                     || (condition.type_ == JobCondition::Funded.to_string() && status.opened_at.is_none()))
-                || condition.type_ == JobCondition::Complete.to_string()
-                || condition.type_ == JobCondition::Failed.to_string()
+                || condition.status == ConditionStatus::True
+                    && [JobCondition::Complete, JobCondition::Failed]
+                        .iter()
+                        .any(|end| condition.type_ == end.to_string())
         };
-        let verdict =
-            |condition: &Condition| (condition.type_.clone(), condition.status, condition.reason.clone());
+        let verdict = |condition: &Condition| {
+            (
+                condition.type_.clone(),
+                condition.status,
+                condition.reason.clone(),
+            )
+        };
         status.conditions.iter().filter(waited_for).map(verdict).collect()
     };
     let pinned = (&stored.template, &stored.job_id) != (&derived.template, &derived.job_id);
-    if pinned || verdicts(stored) != verdicts(derived) { Due::Now } else { Due::Later }
+    if pinned || verdicts(stored) != verdicts(derived) {
+        Due::Now
+    } else {
+        Due::Later
+    }
 }
 
 /// How long after the last write progress waits, by how many writes there were.
 pub(crate) fn progress_interval(writes: u32) -> Duration {
-    PROGRESS_EVERY.saturating_mul(2_u32.saturating_pow(writes.min(8))).min(PROGRESS_EVERY_MAX)
+    PROGRESS_EVERY
+        .saturating_mul(2_u32.saturating_pow(writes.min(8)))
+        .min(PROGRESS_EVERY_MAX)
 }
 
 #[cfg(test)]
@@ -448,7 +564,10 @@ mod tests {
         derive(Facts {
             object,
             job_id: HashText(format!("0x{}", "22".repeat(32))),
-            market: MarketRef { chain_id: 1, contract: AddressText(format!("0x{}", "33".repeat(20))) },
+            market: MarketRef {
+                chain_id: 1,
+                contract: AddressText(format!("0x{}", "33".repeat(20))),
+            },
             stage,
             image: None,
             template: None,
@@ -467,14 +586,38 @@ mod tests {
     fn the_deciding_condition_explains_the_phase() {
         let check = |stage: Stage, phase: JobPhase, reason: &str| {
             let status = derived(&object(), stage.clone(), 1);
-            assert_eq!((status.phase, status.reason.as_deref()), (Some(phase), Some(reason)), "{stage:?}");
+            assert_eq!(
+                (status.phase, status.reason.as_deref()),
+                (Some(phase), Some(reason)),
+                "{stage:?}"
+            );
         };
         let text = || "because".to_owned();
-        check(Stage::Refused(JobReason::SourceMissing, text()), JobPhase::Pending, "SourceMissing");
-        check(Stage::BeforeMoney(JobReason::NoMatchingOffer, text()), JobPhase::Matching, "NoMatchingOffer");
-        check(Stage::BeforeMoney(JobReason::Suspended, text()), JobPhase::Suspended, "Suspended");
-        check(Stage::BeforeMoney(JobReason::Opening, text()), JobPhase::Funding, "Opening");
-        check(Stage::Failed(JobReason::DeadlineExceeded, text()), JobPhase::Failed, "DeadlineExceeded");
+        check(
+            Stage::Refused(JobReason::SourceMissing, text()),
+            JobPhase::Pending,
+            "SourceMissing",
+        );
+        check(
+            Stage::BeforeMoney(JobReason::NoMatchingOffer, text()),
+            JobPhase::Matching,
+            "NoMatchingOffer",
+        );
+        check(
+            Stage::BeforeMoney(JobReason::Suspended, text()),
+            JobPhase::Suspended,
+            "Suspended",
+        );
+        check(
+            Stage::BeforeMoney(JobReason::Opening, text()),
+            JobPhase::Funding,
+            "Opening",
+        );
+        check(
+            Stage::Failed(JobReason::DeadlineExceeded, text()),
+            JobPhase::Failed,
+            "DeadlineExceeded",
+        );
         check(Stage::Complete, JobPhase::Complete, "Done");
     }
 
@@ -484,7 +627,10 @@ mod tests {
         let matching = || Stage::BeforeMoney(JobReason::Matching, "looking".into());
         let first = derived(&object, matching(), 1);
         assert_eq!(due(None, &first), Due::Now);
-        assert_eq!(first.refusals[0].reason, "BondTooLow", "the most frequent refusal comes first");
+        assert_eq!(
+            first.refusals[0].reason, "BondTooLow",
+            "the most frequent refusal comes first"
+        );
 
         object.status = Some(first.clone());
         assert_eq!(due(Some(&first), &derived(&object, matching(), 9)), Due::Never);
@@ -499,6 +645,6 @@ mod tests {
     fn progress_is_written_less_and_less_often() {
         assert_eq!(progress_interval(0), Duration::from_secs(15));
         assert_eq!(progress_interval(1), Duration::from_secs(30));
-        assert_eq!(progress_interval(60), Duration::from_secs(300));
+        assert_eq!(progress_interval(60), PROGRESS_EVERY_MAX);
     }
 }

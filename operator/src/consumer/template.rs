@@ -62,8 +62,17 @@ pub(crate) struct Ingredients<'a> {
 }
 
 /// Makes the template, and checks it by the rules that providers check it by.
-pub(crate) fn build(spec: &ComputeJobSpec, ingredients: Ingredients<'_>) -> Result<Template, TemplateRefusal> {
-    let Ingredients { salt, image, units_per_slice, inputs, output_recipient } = ingredients;
+pub(crate) fn build(
+    spec: &ComputeJobSpec,
+    ingredients: Ingredients<'_>,
+) -> Result<Template, TemplateRefusal> {
+    let Ingredients {
+        salt,
+        image,
+        units_per_slice,
+        inputs,
+        output_recipient,
+    } = ingredients;
     let asked = &spec.template;
     let template = Template {
         job_salt: salt,
@@ -73,7 +82,10 @@ pub(crate) fn build(spec: &ComputeJobSpec, ingredients: Ingredients<'_>) -> Resu
         env: asked
             .env
             .iter()
-            .map(|variable| EnvVar { name: variable.name.clone(), value: variable.value.clone() })
+            .map(|variable| EnvVar {
+                name: variable.name.clone(),
+                value: variable.value.clone(),
+            })
             .collect(),
         resources: Resources {
             cpu_millis: asked.resources.cpu.millicores()?,
@@ -106,20 +118,36 @@ pub(crate) fn limits(spec: &ComputeJobSpec) -> Result<UnitLimits, MalformedText>
 }
 
 /// As Kubernetes does: a command takes the place of entrypoint and arguments, arguments alone of the arguments.
-fn command(command: &[String], args: &[String], image: &ResolvedImage) -> Result<Vec<String>, TemplateRefusal> {
-    let (program, defaults): (&[String], &[String]) =
-        if command.is_empty() { (&image.entrypoint, &image.cmd) } else { (command, &[]) };
+fn command(
+    command: &[String],
+    args: &[String],
+    image: &ResolvedImage,
+) -> Result<Vec<String>, TemplateRefusal> {
+    let (program, defaults): (&[String], &[String]) = if command.is_empty() {
+        (&image.entrypoint, &image.cmd)
+    } else {
+        (command, &[])
+    };
     let args = if args.is_empty() { defaults } else { args };
     let whole: Vec<String> = program.iter().chain(args).cloned().collect();
-    if whole.is_empty() { Err(TemplateRefusal::NoCommand) } else { Ok(whole) }
+    if whole.is_empty() {
+        Err(TemplateRefusal::NoCommand)
+    } else {
+        Ok(whole)
+    }
 }
 
 /// `1000` or `1000:1000`; names could mean another user in another image's /etc/passwd.
 fn user(text: &str) -> Result<User, TemplateRefusal> {
-    let refuse = || TemplateRefusal::User { user: text.to_owned() };
+    let refuse = || TemplateRefusal::User {
+        user: text.to_owned(),
+    };
     let number = |digits: &str| digits.parse::<u32>().ok().filter(|id| *id != 0);
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    Ok(User { uid: number(uid).ok_or_else(refuse)?, gid: number(gid).ok_or_else(refuse)? })
+    Ok(User {
+        uid: number(uid).ok_or_else(refuse)?,
+        gid: number(gid).ok_or_else(refuse)?,
+    })
 }
 
 #[cfg(test)]
@@ -156,7 +184,16 @@ mod tests {
         let output_recipient = OpeningKey::from_secret(&[1; 32]).unwrap().recipient();
         let salt = Hash32::from_bytes([7; 32]);
         let units_per_slice = Units::new(2);
-        build(spec, Ingredients { salt, image, units_per_slice, inputs: vec![], output_recipient })
+        build(
+            spec,
+            Ingredients {
+                salt,
+                image,
+                units_per_slice,
+                inputs: vec![],
+                output_recipient,
+            },
+        )
     }
 
     #[test]
@@ -166,7 +203,11 @@ mod tests {
                 spec["template"]["command"] = serde_json::json!(command);
                 spec["template"]["args"] = serde_json::json!(args);
             });
-            assert_eq!(built(&spec, &image("1000")).unwrap().command, expected, "{command:?} {args:?}");
+            assert_eq!(
+                built(&spec, &image("1000")).unwrap().command,
+                expected,
+                "{command:?} {args:?}"
+            );
         };
         check(&[], &[], &["render", "--fast"]);
         check(&[], &["--slow"], &["render", "--slow"]);
@@ -180,8 +221,14 @@ mod tests {
             let refusal = built(&spec(|_| {}), &image(user)).unwrap_err();
             assert!(refusal.is_of_image(), "{user}: {refusal}");
         }
-        assert_eq!(built(&spec(|_| {}), &image("1000:2000")).unwrap().user, User { uid: 1000, gid: 2000 });
-        assert_eq!(built(&spec(|_| {}), &image("1000")).unwrap().user, User { uid: 1000, gid: 1000 });
+        assert_eq!(
+            built(&spec(|_| {}), &image("1000:2000")).unwrap().user,
+            User { uid: 1000, gid: 2000 }
+        );
+        assert_eq!(
+            built(&spec(|_| {}), &image("1000")).unwrap().user,
+            User { uid: 1000, gid: 1000 }
+        );
     }
 
     #[test]

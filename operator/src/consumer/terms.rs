@@ -93,7 +93,8 @@ pub(crate) fn token(spec: &ComputeJobSpec) -> Result<Address, SpecRefusal> {
 /// Parses what decides about money and placement.
 pub(crate) fn parse(spec: &ComputeJobSpec, decimals: Decimals) -> Result<Asked, SpecRefusal> {
     let amount = |field, text: &str| {
-        TokenAmount::from_decimal_exact(text, decimals).map_err(|source| SpecRefusal::Amount { field, source })
+        TokenAmount::from_decimal_exact(text, decimals)
+            .map_err(|source| SpecRefusal::Amount { field, source })
     };
     let division = divide(
         Units::new(spec.completions),
@@ -102,13 +103,18 @@ pub(crate) fn parse(spec: &ComputeJobSpec, decimals: Decimals) -> Result<Asked, 
         spec.slices_per_group,
     )?;
     let addresses = |field, list: &[tradewind_crds::scalar::AddressText]| {
-        list.iter().map(|text| address(field, text.as_str())).collect::<Result<BTreeSet<_>, _>>()
+        list.iter()
+            .map(|text| address(field, text.as_str()))
+            .collect::<Result<BTreeSet<_>, _>>()
     };
     let resources = &spec.template.resources;
     let placement = &spec.placement;
     Ok(Asked {
         token: token(spec)?,
-        price_cap: amount("payment.maxPricePerUnit", spec.payment.max_price_per_unit.as_str())?,
+        price_cap: amount(
+            "payment.maxPricePerUnit",
+            spec.payment.max_price_per_unit.as_str(),
+        )?,
         budget: amount("payment.budget", spec.payment.budget.as_str())?,
         units_per_slice: division.units_per_slice,
         slices_per_group: division.slices_per_group,
@@ -133,7 +139,8 @@ pub(crate) fn parse(spec: &ComputeJobSpec, decimals: Decimals) -> Result<Asked, 
 }
 
 fn address(field: &'static str, text: &str) -> Result<Address, SpecRefusal> {
-    text.parse().map_err(|source| SpecRefusal::Address { field, source })
+    text.parse()
+        .map_err(|source| SpecRefusal::Address { field, source })
 }
 
 /// What terms hold besides what the object says.
@@ -187,11 +194,15 @@ pub(crate) fn terms(
         seconds_per_unit: Seconds::new(spec.template.seconds_per_unit.into()),
         class_id: class,
     };
-    let run = shape.run_time().ok_or(SpecRefusal::TooLarge { field: "template.secondsPerUnit" })?;
+    let run = shape.run_time().ok_or(SpecRefusal::TooLarge {
+        field: "template.secondsPerUnit",
+    })?;
     let seconds = |number: u32| Seconds::new(number.into());
     let cancel_grace = seconds(windows.cancel_grace)
         .checked_add(run)
-        .ok_or(SpecRefusal::TooLarge { field: "template.secondsPerUnit" })?;
+        .ok_or(SpecRefusal::TooLarge {
+            field: "template.secondsPerUnit",
+        })?;
     Ok(Terms {
         shape,
         redundancy: Redundancy {
@@ -305,19 +316,36 @@ mod tests {
         assert_eq!(terms.validate(Bps::new(150), now), Ok(()));
         assert_eq!(terms.pricing.picked_cap, TokenAmount::from_base_units(20_000));
         assert!(terms.redundancy.canary, "several groups, so the first goes ahead");
-        assert_eq!(terms.reserve_per_unit(), Some(TokenAmount::ZERO), "no drawn seats, no reserve");
+        assert_eq!(
+            terms.reserve_per_unit(),
+            Some(TokenAmount::ZERO),
+            "no drawn seats, no reserve"
+        );
     }
 
     #[test]
     fn an_amount_finer_than_the_token_is_refused_by_its_field() {
         let spec = spec(|spec| spec["payment"]["maxPricePerUnit"] = "0.0200001".into());
         let refusal = parse(&spec, decimals()).unwrap_err();
-        assert!(matches!(refusal, SpecRefusal::Amount { field: "payment.maxPricePerUnit", .. }), "{refusal}");
+        assert!(
+            matches!(
+                refusal,
+                SpecRefusal::Amount {
+                    field: "payment.maxPricePerUnit",
+                    ..
+                }
+            ),
+            "{refusal}"
+        );
     }
 
     #[test]
     fn an_image_is_known_by_registry_and_repository() {
-        for image in ["r.example:5000/a/b:1", "r.example:5000/a/b@sha256:00", "r.example:5000/a/b"] {
+        for image in [
+            "r.example:5000/a/b:1",
+            "r.example:5000/a/b@sha256:00",
+            "r.example:5000/a/b",
+        ] {
             assert_eq!(repository(image), "r.example:5000/a/b");
         }
     }

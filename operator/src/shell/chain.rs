@@ -3,9 +3,7 @@
 //! It publishes what the market's index says as snapshots that readers keep as long as they like, and steps the
 //! sender while this replica leads. It decides nothing about jobs.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
@@ -42,7 +40,12 @@ pub(crate) struct ChainView {
 
 impl ChainView {
     fn nothing() -> Self {
-        Self { folded: Arc::default(), head_block: None, finalized_block: None, caught_up: false }
+        Self {
+            folded: Arc::default(),
+            head_block: None,
+            finalized_block: None,
+            caught_up: false,
+        }
     }
 
     /// The market as of the newest block, which may still be undone: for telling how things stand, and for calls
@@ -97,7 +100,10 @@ impl Chain {
                 state
             }
             Err(error) => {
-                tracing::warn!(error = error.label(), "an intent has to wait for room in the queue");
+                tracing::warn!(
+                    error = error.label(),
+                    "an intent has to wait for room in the queue"
+                );
                 IntentState::Intended
             }
         }
@@ -125,16 +131,31 @@ impl ChainTasks {
     /// The tasks, still to be spawned, and the handle to them.
     pub(crate) fn new(
         node: Node,
-            config: FollowerConfig,
+        config: FollowerConfig,
         sender: Sender,
         poll: Duration,
         metrics: ChainMetrics,
     ) -> (Arc<Self>, Chain) {
         let (view, reader) = watch::channel(Arc::new(ChainView::nothing()));
         let (sender, wanted) = (Arc::new(sender), Arc::new(Notify::new()));
-        let chain =
-            Chain { node: node.clone(), view: reader, sender: Arc::clone(&sender), wanted: Arc::clone(&wanted) };
-        (Arc::new(Self { node, config, poll, view, sender, wanted, metrics }), chain)
+        let chain = Chain {
+            node: node.clone(),
+            view: reader,
+            sender: Arc::clone(&sender),
+            wanted: Arc::clone(&wanted),
+        };
+        (
+            Arc::new(Self {
+                node,
+                config,
+                poll,
+                view,
+                sender,
+                wanted,
+                metrics,
+            }),
+            chain,
+        )
     }
 
     /// Follows until shutdown; an error only where going on would show a false history.
@@ -149,7 +170,11 @@ impl ChainTasks {
         let mut backoff = Backoff::new(self.poll);
         while !shutdown.is_cancelled() {
             let mut updates = Vec::new();
-            let timer = self.metrics.step_seconds.with_label_values(&["follow"]).start_timer();
+            let timer = self
+                .metrics
+                .step_seconds
+                .with_label_values(&["follow"])
+                .start_timer();
             let stepped = follower.step(&mut updates).await;
             timer.observe_duration();
             if let Err(error) = fold.absorb(updates, &self.metrics) {
@@ -169,10 +194,17 @@ impl ChainTasks {
                         gate.open();
                     }
                     backoff.reset();
-                    if progress.caught_up { self.poll } else { Duration::ZERO }
+                    if progress.caught_up {
+                        self.poll
+                    } else {
+                        Duration::ZERO
+                    }
                 }
                 Err(error) => {
-                    self.metrics.errors.with_label_values(&["follow", error.label()]).inc();
+                    self.metrics
+                        .errors
+                        .with_label_values(&["follow", error.label()])
+                        .inc();
                     match error.disposition() {
                         Disposition::Halt => return Err(error),
                         Disposition::Retry | Disposition::AwaitChange => {}
@@ -203,7 +235,8 @@ impl ChainTasks {
         }
         let caught_up = progress.caught_up && !progress.node_lags;
         self.view.send_if_modified(|view| {
-            let same_block = view.head_block == Some(progress.head) && view.finalized_block == progress.finalized;
+            let same_block =
+                view.head_block == Some(progress.head) && view.finalized_block == progress.finalized;
             if !fold.unpublished && same_block && view.caught_up == caught_up {
                 return false;
             }
@@ -232,7 +265,10 @@ impl ChainTasks {
         self.view.send_if_modified(|view| {
             let changed = view.caught_up;
             if changed {
-                *view = Arc::new(ChainView { caught_up: false, ..ChainView::clone(view) });
+                *view = Arc::new(ChainView {
+                    caught_up: false,
+                    ..ChainView::clone(view)
+                });
             }
             changed
         });
@@ -252,7 +288,11 @@ impl ChainTasks {
         while !shutdown.is_cancelled() {
             let mut wait = self.poll.max(Duration::from_millis(500));
             if leadership.holds() {
-                let timer = self.metrics.step_seconds.with_label_values(&["send"]).start_timer();
+                let timer = self
+                    .metrics
+                    .step_seconds
+                    .with_label_values(&["send"])
+                    .start_timer();
                 let stepped = self.sender.step(now_millis()).await;
                 timer.observe_duration();
                 match stepped {
@@ -261,7 +301,10 @@ impl ChainTasks {
                         backoff.reset();
                     }
                     Err(error) => {
-                        self.metrics.errors.with_label_values(&["send", error.label()]).inc();
+                        self.metrics
+                            .errors
+                            .with_label_values(&["send", error.label()])
+                            .inc();
                         // Even Halt stops only sending: the process goes on observing, and says so.
                         match error.disposition() {
                             Disposition::Halt => tracing::error!(%error, "nothing can be sent to the chain"),
@@ -284,14 +327,27 @@ impl ChainTasks {
 
     /// `alerted` holds what was said already and is still so.
     fn tell(&self, report: StepReport, alerted: &mut BTreeSet<&'static str>) {
-        let StepReport { changes, alerts, waiting, queued: _, in_flight, journaled: _, rejections } = report;
-        self.metrics.in_flight.set(metric(u64::try_from(in_flight).unwrap_or(u64::MAX)));
+        let StepReport {
+            changes,
+            alerts,
+            waiting,
+            queued: _,
+            in_flight,
+            journaled: _,
+            rejections,
+        } = report;
+        self.metrics
+            .in_flight
+            .set(metric(u64::try_from(in_flight).unwrap_or(u64::MAX)));
         for (id, state) in changes {
             self.metrics.intents.with_label_values(&[state.label()]).inc();
             tracing::info!(%id, state = state.label(), "an intent changed");
         }
         let current: BTreeSet<&'static str> = alerts.iter().map(Alert::label).collect();
-        for alert in alerts.into_iter().filter(|alert| !alerted.contains(alert.label())) {
+        for alert in alerts
+            .into_iter()
+            .filter(|alert| !alerted.contains(alert.label()))
+        {
             self.metrics.alerts.with_label_values(&[alert.label()]).inc();
             tracing::error!(?alert, "the account needs a look");
         }
@@ -322,7 +378,8 @@ impl Fold {
         for update in updates {
             match update {
                 Update::Applied { block, events } => {
-                    let events: Vec<MarketEvent> = events.into_iter().map(|Logged { event, .. }| event).collect();
+                    let events: Vec<MarketEvent> =
+                        events.into_iter().map(|Logged { event, .. }| event).collect();
                     self.unpublished |= !events.is_empty();
                     for anomaly in self.folded.apply(reference(block), events)? {
                         // The index sets the job aside: one bad job stops only itself.
@@ -347,7 +404,10 @@ impl Fold {
 }
 
 fn reference(block: BlockId) -> BlockRef {
-    BlockRef { number: block.number, hash: block.hash }
+    BlockRef {
+        number: block.number,
+        hash: block.hash,
+    }
 }
 
 /// Doubling waits with a cap, from the poll interval on.

@@ -57,7 +57,9 @@ pub(crate) struct Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("market", &self.market).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("market", &self.market)
+            .finish_non_exhaustive()
     }
 }
 

@@ -41,17 +41,31 @@ pub(crate) struct Telling {
 impl Events {
     /// `instance` is this replica's name.
     pub(crate) fn new(client: Client, instance: &str, failures: IntCounter) -> Self {
-        let reporter =
-            Reporter { controller: "tradewind-operator".into(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), failures }
+        let reporter = Reporter {
+            controller: "tradewind-operator".into(),
+            instance: Some(instance.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+            failures,
+        }
     }
 
     /// Tells it about the object.
     pub(crate) async fn tell(&self, object: &ObjectReference, telling: Telling) {
-        let Telling { warning, action, reason, mut note } = telling;
+        let Telling {
+            warning,
+            action,
+            reason,
+            mut note,
+        } = telling;
         note.truncate(note.floor_char_boundary(NOTE_BYTES_MAX));
         let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: reason.to_owned(),
             note: Some(note),
             action: action.to_owned(),

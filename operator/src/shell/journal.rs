@@ -35,7 +35,9 @@ pub(crate) struct KubeJournal {
 impl KubeJournal {
     /// In the operator's own namespace.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+        Self {
+            api: Api::namespaced(client, namespace),
+        }
     }
 }
 
@@ -44,10 +46,15 @@ impl Journal for KubeJournal {
     async fn list(&self, account: AccountRef) -> Result<Vec<Entry>, JournalError> {
         let mut entries = Vec::new();
         // Without a resourceVersion the answer is as new as the question.
-        let mut page =
-            ListParams::default().labels(&format!("{ACCOUNT_LABEL}={}", account.account)).limit(PAGE);
+        let mut page = ListParams::default()
+            .labels(&format!("{ACCOUNT_LABEL}={}", account.account))
+            .limit(PAGE);
         loop {
-            let list = self.api.list(&page).await.map_err(|error| store("list", error))?;
+            let list = self
+                .api
+                .list(&page)
+                .await
+                .map_err(|error| store("list", &error))?;
             for object in list.items {
                 if object.spec.chain_id == account.chain_id {
                     entries.push(read(&object)?);
@@ -66,7 +73,7 @@ impl Journal for KubeJournal {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 Err(JournalError::Claimed { nonce: record.nonce })
             }
-            Err(error) => Err(store("claim", error)),
+            Err(error) => Err(store("claim", &error)),
         }
     }
 
@@ -75,24 +82,34 @@ impl Journal for KubeJournal {
         let mut object = write(&entry.record);
         object.metadata.resource_version = Some(entry.revision.0.clone());
         object.spec.signed.push(write_attempt(attempt));
-        match self.api.replace(&name(&entry.record), &PostParams::default(), &object).await {
+        match self
+            .api
+            .replace(&name(&entry.record), &PostParams::default(), &object)
+            .await
+        {
             Ok(replaced) => revision(&replaced),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 Err(JournalError::Conflict { nonce })
             }
-            Err(error) => Err(store("append", error)),
+            Err(error) => Err(store("append", &error)),
         }
     }
 
     async fn remove(&self, entry: &Entry) -> Result<(), JournalError> {
         let nonce = entry.record.nonce;
-        let as_read = Preconditions { resource_version: Some(entry.revision.0.clone()), uid: None };
-        let only_as_read = DeleteParams { preconditions: Some(as_read), ..DeleteParams::default() };
+        let as_read = Preconditions {
+            resource_version: Some(entry.revision.0.clone()),
+            uid: None,
+        };
+        let only_as_read = DeleteParams {
+            preconditions: Some(as_read),
+            ..DeleteParams::default()
+        };
         match self.api.delete(&name(&entry.record), &only_as_read).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(JournalError::Conflict { nonce }),
-            Err(error) => Err(store("remove", error)),
+            Err(error) => Err(store("remove", &error)),
         }
     }
 }
@@ -102,20 +119,37 @@ fn name(record: &Record) -> String {
     ChainIntent::name_for(chain_id, &account.to_string(), record.nonce.get())
 }
 
-fn store(operation: &'static str, error: kube::Error) -> JournalError {
-    JournalError::Store { operation, reason: error.to_string() }
+fn store(operation: &'static str, error: &kube::Error) -> JournalError {
+    JournalError::Store {
+        operation,
+        reason: error.to_string(),
+    }
 }
 
 fn revision(object: &ChainIntent) -> Result<Revision, JournalError> {
-    object.metadata.resource_version.clone().map(Revision).ok_or_else(|| JournalError::Store {
-        operation: "read what it wrote",
-        reason: "the API server gave no resourceVersion".to_owned(),
-    })
+    object
+        .metadata
+        .resource_version
+        .clone()
+        .map(Revision)
+        .ok_or_else(|| JournalError::Store {
+            operation: "read what it wrote",
+            reason: "the API server gave no resourceVersion".to_owned(),
+        })
 }
 
 fn write(record: &Record) -> ChainIntent {
-    let Record { account, nonce, intents, attempts } = record;
-    let purpose = if intents.is_empty() { IntentPurpose::Fill } else { IntentPurpose::Call };
+    let Record {
+        account,
+        nonce,
+        intents,
+        attempts,
+    } = record;
+    let purpose = if intents.is_empty() {
+        IntentPurpose::Fill
+    } else {
+        IntentPurpose::Call
+    };
     let spec = ChainIntentSpec {
         chain_id: account.chain_id,
         account: account.account.to_string(),
@@ -135,7 +169,10 @@ fn write(record: &Record) -> ChainIntent {
 fn write_intent(intent: &IntentRef) -> JournaledIntent {
     let mut label = intent.label.clone();
     label.truncate(label.floor_char_boundary(LABEL_BYTES_MAX));
-    JournaledIntent { id: HashText(intent.id.to_string()), label }
+    JournaledIntent {
+        id: HashText(intent.id.to_string()),
+        label,
+    }
 }
 
 fn write_attempt(attempt: &Attempt) -> SignedTransaction {
@@ -150,14 +187,31 @@ fn write_attempt(attempt: &Attempt) -> SignedTransaction {
 fn read(object: &ChainIntent) -> Result<Entry, JournalError> {
     let unreadable = |what: &str| JournalError::Store {
         operation: "read an entry",
-        reason: format!("{} has {what}", object.metadata.name.as_deref().unwrap_or("an entry without a name")),
+        reason: format!(
+            "{} has {what}",
+            object
+                .metadata
+                .name
+                .as_deref()
+                .unwrap_or("an entry without a name")
+        ),
     };
     let hash = |text: &HashText| text.as_str().parse::<Hash32>();
-    let ChainIntentSpec { chain_id, account, nonce, purpose: _, intents, signed } = &object.spec;
+    let ChainIntentSpec {
+        chain_id,
+        account,
+        nonce,
+        purpose: _,
+        intents,
+        signed,
+    } = &object.spec;
     let account: Address = account.parse().map_err(|_| unreadable("an unreadable account"))?;
     let intents = intents.iter().map(|intent| {
         let id = hash(&intent.id).map_err(|_| unreadable("an unreadable intent"))?;
-        Ok(IntentRef { id: IntentId::new(id), label: intent.label.clone() })
+        Ok(IntentRef {
+            id: IntentId::new(id),
+            label: intent.label.clone(),
+        })
     });
     let attempts = signed.iter().map(|signed| {
         let digits = signed.raw.strip_prefix("0x").unwrap_or(&signed.raw);
@@ -168,12 +222,18 @@ fn read(object: &ChainIntent) -> Result<Entry, JournalError> {
         })
     });
     let record = Record {
-        account: AccountRef { chain_id: *chain_id, account },
+        account: AccountRef {
+            chain_id: *chain_id,
+            account,
+        },
         nonce: AccountNonce::new(*nonce),
         intents: intents.collect::<Result<_, JournalError>>()?,
         attempts: attempts.collect::<Result<_, JournalError>>()?,
     };
-    Ok(Entry { record, revision: revision(object)? })
+    Ok(Entry {
+        record,
+        revision: revision(object)?,
+    })
 }
 
 #[cfg(test)]
@@ -182,9 +242,15 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            account: AccountRef { chain_id: 31_337, account: Address::from_bytes([0xab; 20]) },
+            account: AccountRef {
+                chain_id: 31_337,
+                account: Address::from_bytes([0xab; 20]),
+            },
             nonce: AccountNonce::new(7),
-            intents: vec![IntentRef { id: IntentId::new(Hash32::from_bytes([1; 32])), label: "open".into() }],
+            intents: vec![IntentRef {
+                id: IntentId::new(Hash32::from_bytes([1; 32])),
+                label: "open".into(),
+            }],
             attempts: vec![Attempt {
                 tx: Hash32::from_bytes([2; 32]),
                 raw: vec![2, 0xff],
@@ -197,15 +263,27 @@ mod tests {
     fn an_entry_is_read_as_it_was_written() {
         let mut object = write(&record());
         object.metadata.resource_version = Some("5".into());
-        assert_eq!(object.metadata.name.as_deref(), Some(format!("31337-{}-7", "ab".repeat(20)).as_str()));
+        assert_eq!(
+            object.metadata.name.as_deref(),
+            Some(format!("31337-{}-7", "ab".repeat(20)).as_str())
+        );
         let entry = read(&object).unwrap();
-        assert_eq!(entry, Entry { record: record(), revision: Revision("5".into()) });
+        assert_eq!(
+            entry,
+            Entry {
+                record: record(),
+                revision: Revision("5".into())
+            }
+        );
         assert_eq!(object.spec.purpose, IntentPurpose::Call);
     }
 
     #[test]
     fn a_hole_filler_says_so() {
-        let filler = Record { intents: vec![], ..record() };
+        let filler = Record {
+            intents: vec![],
+            ..record()
+        };
         assert_eq!(write(&filler).spec.purpose, IntentPurpose::Fill);
     }
 
@@ -214,6 +292,12 @@ mod tests {
         let mut object = write(&record());
         object.metadata.resource_version = Some("5".into());
         object.spec.signed[0].raw = "0xzz".into();
-        assert!(matches!(read(&object), Err(JournalError::Store { operation: "read an entry", .. })));
+        assert!(matches!(
+            read(&object),
+            Err(JournalError::Store {
+                operation: "read an entry",
+                ..
+            })
+        ));
     }
 }

@@ -105,7 +105,9 @@ impl Election {
         while !shutdown.is_cancelled() {
             match timeout(REQUEST_TIMEOUT, self.round(&mut seen)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(lease = self.name, %error, "a round of the election failed"),
+                Ok(Err(error)) => {
+                    tracing::debug!(lease = self.name, %error, "a round of the election failed")
+                }
                 Err(_) => tracing::debug!(lease = self.name, "a round of the election took too long"),
             }
             self.check_still_held()?;
@@ -123,7 +125,11 @@ impl Election {
         let current = self.api.get_opt(&self.name).await?;
         *seen = sight(seen.take(), current.as_ref(), asked_at);
         let quiet_for = seen.as_ref().map(|seen| asked_at.duration_since(seen.since));
-        match decide(current.as_ref().and_then(|lease| lease.spec.as_ref()), &self.identity, quiet_for) {
+        match decide(
+            current.as_ref().and_then(|lease| lease.spec.as_ref()),
+            &self.identity,
+            quiet_for,
+        ) {
             Move::Wait => {
                 if self.until.borrow().is_some() {
                     // Someone else holds what we thought was ours.
@@ -138,29 +144,62 @@ impl Election {
 
     async fn write(&self, current: Option<Lease>, asked_at: Instant) -> Result<(), kube::Error> {
         let now = MicroTime(Timestamp::now());
-        let old = current.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let old = current
+            .as_ref()
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
         let ours_already = old.holder_identity.as_deref() == Some(&self.identity);
         let transitions = old.lease_transitions.unwrap_or(0);
         let spec = LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: if ours_already { old.acquire_time } else { Some(now.clone()) },
+            acquire_time: if ours_already {
+                old.acquire_time
+            } else {
+                Some(now.clone())
+            },
             renew_time: Some(now),
-            lease_transitions: Some(if ours_already { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if ours_already {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..LeaseSpec::default()
         };
-        match current {
-            Some(lease) => {
-                let lease = Lease { spec: Some(spec), ..lease };
-                self.api.replace(&self.name, &PostParams::default(), &lease).await?
-            }
-            None => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await?
-            }
-        };
+        let parameters = PostParams::default();
+        if let Some(lease) = current {
+            // At the resourceVersion that was read: of two replicas one is refused.
+            self.api
+                .replace(
+                    &self.name,
+                    &parameters,
+                    &Lease {
+                        spec: Some(spec),
+                        ..lease
+                    },
+                )
+                .await?;
+        } else {
+            let metadata = ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            };
+            self.api
+                .create(
+                    &parameters,
+                    &Lease {
+                        metadata,
+                        spec: Some(spec),
+                    },
+                )
+                .await?;
+        }
         if !ours_already {
-            tracing::info!(lease = self.name, identity = self.identity, "this replica acts now");
+            tracing::info!(
+                lease = self.name,
+                identity = self.identity,
+                "this replica acts now"
+            );
         }
         self.until.send_replace(Some(asked_at + GIVE_UP_AFTER));
         Ok(())
@@ -183,8 +222,13 @@ impl Election {
             return;
         }
         let release = async {
-            let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
-            let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+            let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+                return Ok(());
+            };
+            let holder = lease
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.holder_identity.as_deref());
             if holder != Some(&self.identity) {
                 return Ok(());
             }
@@ -192,12 +236,20 @@ impl Election {
                 spec.holder_identity = None;
                 spec.renew_time = None;
             }
-            self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
+            self.api
+                .replace(&self.name, &PostParams::default(), &lease)
+                .await
+                .map(|_| ())
         };
         match timeout(REQUEST_TIMEOUT, release).await {
             Ok(Ok::<(), kube::Error>(())) => tracing::info!(lease = self.name, "let go of the lease"),
-            Ok(Err(error)) => tracing::info!(lease = self.name, %error, "the lease was not let go of; it will expire"),
-            Err(_) => tracing::info!(lease = self.name, "the lease was not let go of in time; it will expire"),
+            Ok(Err(error)) => {
+                tracing::info!(lease = self.name, %error, "the lease was not let go of; it will expire")
+            }
+            Err(_) => tracing::info!(
+                lease = self.name,
+                "the lease was not let go of in time; it will expire"
+            ),
         }
     }
 }
@@ -207,12 +259,17 @@ fn sight(before: Option<Sighting>, current: Option<&Lease>, now: Instant) -> Opt
     let resource_version = current?.metadata.resource_version.clone();
     match before {
         Some(before) if before.resource_version == resource_version => Some(before),
-        _ => Some(Sighting { resource_version, since: now }),
+        _ => Some(Sighting {
+            resource_version,
+            since: now,
+        }),
     }
 }
 
 fn decide(spec: Option<&LeaseSpec>, me: &str, quiet_for: Option<Duration>) -> Move {
-    let Some(quiet_for) = quiet_for else { return Move::Create };
+    let Some(quiet_for) = quiet_for else {
+        return Move::Create;
+    };
     let duration = spec
         .and_then(|spec| spec.lease_duration_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
@@ -224,7 +281,6 @@ fn decide(spec: Option<&LeaseSpec>, me: &str, quiet_for: Option<Duration>) -> Mo
         Some(_) => Move::Wait,
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -241,7 +297,11 @@ mod tests {
     #[test]
     fn a_lease_is_taken_only_when_free_or_quiet_for_its_whole_length() {
         let check = |spec: Option<&LeaseSpec>, quiet: Option<u64>, expected: Move| {
-            assert_eq!(decide(spec, "me", quiet.map(Duration::from_secs)), expected, "{spec:?} quiet {quiet:?}");
+            assert_eq!(
+                decide(spec, "me", quiet.map(Duration::from_secs)),
+                expected,
+                "{spec:?} quiet {quiet:?}"
+            );
         };
         check(None, None, Move::Create);
         check(None, Some(0), Move::Take);
@@ -256,7 +316,10 @@ mod tests {
     #[test]
     fn quiet_is_counted_from_the_last_change_that_was_seen_here() {
         let at = |version: &str| Lease {
-            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                resource_version: Some(version.into()),
+                ..ObjectMeta::default()
+            },
             spec: None,
         };
         let start = Instant::now();

@@ -1,8 +1,6 @@
 //! The operator's own metrics. Labels are closed sets of names: never objects, addresses or error texts.
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Every metric of the shell and of the reconcilers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -107,11 +105,17 @@ impl ChainMetrics {
         Ok(Self {
             head: register(
                 registry,
-                IntGauge::new("tradewind_chain_head_block", "Number of the newest block that was read.")?,
+                IntGauge::new(
+                    "tradewind_chain_head_block",
+                    "Number of the newest block that was read.",
+                )?,
             )?,
             finalized: register(
                 registry,
-                IntGauge::new("tradewind_chain_final_block", "Number of the newest block that is final.")?,
+                IntGauge::new(
+                    "tradewind_chain_final_block",
+                    "Number of the newest block that is final.",
+                )?,
             )?,
             unwound: register(
                 registry,
@@ -172,7 +176,10 @@ fn histograms(
 ) -> Result<HistogramVec, prometheus::Error> {
     // From a cache hit to an upload: 1 ms to about 17 minutes.
     let buckets = prometheus::exponential_buckets(0.001, 4.0, 11)?;
-    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?)
+    register(
+        registry,
+        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?,
+    )
 }
 
 /// Registers a collector and hands it back.

@@ -69,14 +69,23 @@ async fn connect(args: Args, process: &Process) -> anyhow::Result<Arc<Context>> 
     let server = version::check(&client).await?;
     let keys = Keys::read(&args.keys)?;
     let signer: Arc<dyn Signer> = Arc::new(LocalSigner::from_secret_file(&Keys::account_file(&args.keys))?);
-    let domain = Domain { chain_id: args.chain.chain_id, market: args.chain.market };
-    let market = Market { domain, domain_separator: domain.separator() };
+    let domain = Domain {
+        chain_id: args.chain.chain_id,
+        market: args.chain.market,
+    };
+    let market = Market {
+        domain,
+        domain_separator: domain.separator(),
+    };
     tracing::info!(%server, account = %signer.address(), market = %domain.market, role = ?args.role, "connected");
 
     let (election, leadership) = Election::new(client.clone(), &args.namespace, LEASE, &args.instance);
     let chain = start_chain(&args, process, &client, &signer, &leadership, &metrics).await?;
     process.spawn("election", election.run(process.shutdown()));
-    process.spawn("leader gauge", watch_leadership(leadership.clone(), metrics.clone(), process.shutdown()));
+    process.spawn(
+        "leader gauge",
+        watch_leadership(leadership.clone(), metrics.clone(), process.shutdown()),
+    );
 
     let gateways = GatewayClient::new(ClientConfig::new(args.gateways.iter().map(String::as_str)))?;
     let events = Events::new(client.clone(), &args.instance, metrics.event_failures.clone());
@@ -119,7 +128,10 @@ async fn start_chain(
     let transport = Arc::new(HttpTransport::new(HttpConfig::new(rpc_url))?);
     let node = connect_node(transport, *chain_id, process).await?;
     let finality = finality_depth.map_or(Finality::Tag, Finality::Depth);
-    let follow = FollowerConfig { finality, ..FollowerConfig::new(vec![*market], BlockNumber::new(*start_block)) };
+    let follow = FollowerConfig {
+        finality,
+        ..FollowerConfig::new(vec![*market], BlockNumber::new(*start_block))
+    };
     let mut send = SenderConfig::new(*market);
     send.finality = finality;
     send.fees.max_fee_cap = Wei::new(*fee_cap_wei);
@@ -131,7 +143,10 @@ async fn start_chain(
     let poll = Duration::from_millis(*poll_ms);
     let (tasks, chain) = ChainTasks::new(node, follow, sender, poll, metrics.chain.clone());
     let gate = process.readiness().gate("chain");
-    process.spawn("chain follower", Arc::clone(&tasks).follow(gate, process.shutdown()));
+    process.spawn(
+        "chain follower",
+        Arc::clone(&tasks).follow(gate, process.shutdown()),
+    );
     process.spawn("chain sender", tasks.send(leadership.clone(), process.shutdown()));
     Ok(chain)
 }
@@ -171,7 +186,10 @@ async fn connect_node(
 /// Starts the reconcilers of each role. Each waits for the lease before it acts.
 fn start_roles(process: &Process, context: Arc<Context>) {
     if context.args.role.consumes() {
-        process.spawn("consumer", consumer::run(Arc::clone(&context), process.shutdown()));
+        process.spawn(
+            "consumer",
+            consumer::run(Arc::clone(&context), process.shutdown()),
+        );
     }
     if context.args.role.provides() {
         process.spawn("provider", provider::run(context, process.shutdown()));

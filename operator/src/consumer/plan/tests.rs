@@ -4,8 +4,10 @@ use tradewind_gateway_api::signed::Signed;
 use tradewind_market::{
     BlockNumber, Bps, ClassId, JobId, JobNonce, Knowledge, OfferHash, SeatIndex, Seconds, Slots, Terms,
     TokenAmount, UnitIndex, Units,
-    event::{GroupStatus, JobEvent, LedgerEvent, MarketEvent, PackedSeatStates, SeatKind, SeatStatus, StoredAt},
     eip712::StructHash,
+    event::{
+        GroupStatus, JobEvent, LedgerEvent, MarketEvent, PackedSeatStates, SeatKind, SeatStatus, StoredAt,
+    },
     index::{BlockRef, MarketIndex},
     message::{Commit, CommitEntry, HexBytes, Reveal, RevealEntry},
     terms::{Content, Policy, Pricing, Redundancy, Shape, Windows},
@@ -95,9 +97,18 @@ struct Life {
 
 impl Life {
     fn opened(canary: bool) -> Self {
-        let mut life = Self { index: MarketIndex::new(), sequence: 0, block: 0 };
+        let mut life = Self {
+            index: MarketIndex::new(),
+            sequence: 0,
+            block: 0,
+        };
         let amount = TokenAmount::from_base_units(1_000);
-        let deposit = LedgerEvent::Deposited { account: BUYER, token: TOKEN, amount, intent: Hash32::ZERO };
+        let deposit = LedgerEvent::Deposited {
+            account: BUYER,
+            token: TOKEN,
+            amount,
+            intent: Hash32::ZERO,
+        };
         life.apply(MarketEvent::Ledger(deposit));
         let terms = Box::new(terms(canary));
         life.happens(JobEvent::Opened {
@@ -113,14 +124,21 @@ impl Life {
 
     fn apply(&mut self, event: MarketEvent) {
         self.block += 1;
-        let block = BlockRef { number: BlockNumber::new(self.block), hash: Hash32::ZERO };
+        let block = BlockRef {
+            number: BlockNumber::new(self.block),
+            hash: Hash32::ZERO,
+        };
         let anomalies = self.index.apply(block, &[event]).unwrap();
         assert!(anomalies.is_empty(), "{anomalies:?}");
     }
 
     fn happens(&mut self, event: JobEvent) {
         self.sequence += 1;
-        self.apply(MarketEvent::Job { job: JOB, sequence: self.sequence, event });
+        self.apply(MarketEvent::Job {
+            job: JOB,
+            sequence: self.sequence,
+            event,
+        });
     }
 
     fn filled(mut self, groups: u32) -> Self {
@@ -143,7 +161,11 @@ impl Life {
     }
 
     fn sealed(mut self, first: u32, groups: u32) -> Self {
-        self.happens(JobEvent::GroupsSealed { first_group: group(first), groups, commit_by: at(100) });
+        self.happens(JobEvent::GroupsSealed {
+            first_group: group(first),
+            groups,
+            commit_by: at(100),
+        });
         self
     }
 
@@ -161,12 +183,21 @@ impl Life {
     }
 
     fn revealing(mut self, of: u32) -> Self {
-        self.happens(JobEvent::RevealStarted { group: group(of), round: 0, reveal_by: at(150) });
+        self.happens(JobEvent::RevealStarted {
+            group: group(of),
+            round: 0,
+            reveal_by: at(150),
+        });
         self
     }
 
     fn revealed(mut self, of: u32, seat: u8, root: Hash32, with_receipt: bool) -> Self {
-        let stored = StoredAt { gateway: GATEWAY, stored_root: ROOT, size: 1, until: at(9_000) };
+        let stored = StoredAt {
+            gateway: GATEWAY,
+            stored_root: ROOT,
+            size: 1,
+            until: at(9_000),
+        };
         self.happens(JobEvent::SeatRevealed {
             provider: provider(seat),
             group: group(of),
@@ -182,7 +213,9 @@ impl Life {
     /// Seats 0 and 1 agree, seat 2 dissents.
     fn agreed(self, of: u32) -> Self {
         let mut life = self.committed(of, 0..3).revealing(of).revealed(of, 0, ROOT, true);
-        life = life.revealed(of, 1, ROOT, true).revealed(of, 2, Hash32::ZERO, true);
+        life = life
+            .revealed(of, 1, ROOT, true)
+            .revealed(of, 2, Hash32::ZERO, true);
         let states = [SeatStatus::Agreed, SeatStatus::Agreed, SeatStatus::Dissent];
         life.happens(JobEvent::GroupJudged {
             group: group(of),
@@ -197,7 +230,9 @@ impl Life {
     }
 
     fn plan_at(&self, now: u64, change: impl FnOnce(&mut Beside)) -> Vec<Step> {
-        let Knowledge::Known(head) = self.index.job(JOB) else { panic!("the job is known") };
+        let Knowledge::Known(head) = self.index.job(JOB) else {
+            panic!("the job is known")
+        };
         let mut beside = Beside::default();
         change(&mut beside);
         plan(&Situation {
@@ -237,7 +272,11 @@ impl Default for Beside {
 }
 
 fn seat_ref(of: u32, seat: u8) -> SeatRef {
-    SeatRef { group: group(of), round: 0, seat: SeatIndex::new(seat) }
+    SeatRef {
+        group: group(of),
+        round: 0,
+        seat: SeatIndex::new(seat),
+    }
 }
 
 fn commit(seat: u8) -> (Hash32, SignedMessage) {
@@ -245,9 +284,18 @@ fn commit(seat: u8) -> (Hash32, SignedMessage) {
         provider: provider(seat),
         job_id: JOB,
         deadline: at(100),
-        entries: vec![CommitEntry { seat: seat_ref(0, seat), commitment: ROOT }],
+        entries: vec![CommitEntry {
+            seat: seat_ref(0, seat),
+            commitment: ROOT,
+        }],
     };
-    (statement.struct_hash(), SignedMessage::Commit(Signed { statement, signature: HexBytes::default() }))
+    (
+        statement.struct_hash(),
+        SignedMessage::Commit(Signed {
+            statement,
+            signature: HexBytes::default(),
+        }),
+    )
 }
 
 fn reveal(seat: u8, with_receipt: bool) -> (Hash32, SignedMessage) {
@@ -262,27 +310,58 @@ fn reveal(seat: u8, with_receipt: bool) -> (Hash32, SignedMessage) {
         until: at(9_000),
         receipt: HexBytes(if with_receipt { vec![1] } else { vec![] }),
     };
-    let statement = Reveal { provider: provider(seat), job_id: JOB, deadline: at(150), entries: vec![entry] };
-    (statement.struct_hash(), SignedMessage::Reveal(Signed { statement, signature: HexBytes::default() }))
+    let statement = Reveal {
+        provider: provider(seat),
+        job_id: JOB,
+        deadline: at(150),
+        entries: vec![entry],
+    };
+    (
+        statement.struct_hash(),
+        SignedMessage::Reveal(Signed {
+            statement,
+            signature: HexBytes::default(),
+        }),
+    )
 }
 
 #[test]
 fn seats_that_lack_are_sought_while_the_job_is_open() {
     let life = Life::opened(false);
-    let Step::Seek(wants) = &life.plan_at(10, |_| {})[0] else { panic!("seats are sought") };
-    assert_eq!(wants.iter().map(|want| (want.group, want.seats)).collect::<Vec<_>>(), [(group(0), 3), (group(1), 3)]);
+    let Step::Seek(wants) = &life.plan_at(10, |_| {})[0] else {
+        panic!("seats are sought")
+    };
+    assert_eq!(
+        wants
+            .iter()
+            .map(|want| (want.group, want.seats))
+            .collect::<Vec<_>>(),
+        [(group(0), 3), (group(1), 3)]
+    );
     let late = life.plan_at(1_001, |_| {});
     assert_eq!(late, [Step::Close(vec![group(0), group(1)])]);
 }
 
 #[test]
 fn a_canary_is_sealed_alone_and_the_rest_when_it_is_agreed_on() {
-    let all = [Step::Seal { first: group(0), groups: 2 }];
+    let all = [Step::Seal {
+        first: group(0),
+        groups: 2,
+    }];
     assert_eq!(Life::opened(false).filled(2).plan_at(10, |_| {}), all);
     let canary = Life::opened(true).filled(2);
-    assert_eq!(canary.plan_at(10, |_| {}), [Step::Seal { first: group(0), groups: 1 }]);
+    assert_eq!(
+        canary.plan_at(10, |_| {}),
+        [Step::Seal {
+            first: group(0),
+            groups: 1
+        }]
+    );
     let agreed = canary.sealed(0, 1).agreed(0);
-    assert!(agreed.plan_at(160, |_| {}).contains(&Step::Seal { first: group(1), groups: 1 }));
+    assert!(agreed.plan_at(160, |_| {}).contains(&Step::Seal {
+        first: group(1),
+        groups: 1
+    }));
 }
 
 #[test]
@@ -290,10 +369,14 @@ fn the_key_goes_to_seats_that_are_final_and_to_nobody_twice() {
     let life = Life::opened(false).filled(2).sealed(0, 2);
     let everyone: BTreeSet<Address> = [0, 1, 2].map(provider).into();
     let publishes = |steps: Vec<Step>| steps.contains(&Step::PublishBundle(everyone.clone()));
-    assert!(publishes(life.plan_at(10, |beside| beside.bundled = Some(BTreeSet::new()))));
+    assert!(publishes(
+        life.plan_at(10, |beside| beside.bundled = Some(BTreeSet::new()))
+    ));
     assert!(publishes(life.plan_at(10, |beside| beside.bundled = None)));
     assert!(!publishes(life.plan_at(10, |_| {})), "it is published already");
-    assert!(!publishes(life.plan_at(10, |beside| (beside.is_final, beside.bundled) = (false, None))));
+    assert!(!publishes(
+        life.plan_at(10, |beside| (beside.is_final, beside.bundled) = (false, None))
+    ));
 }
 
 #[test]
@@ -324,13 +407,20 @@ fn a_group_is_judged_when_all_is_there_or_the_time_is_over() {
         let judged = |step: &Step| matches!(step, Step::Judge(groups) if groups.contains(&group(0)));
         life.plan_at(now, |_| {}).iter().any(judged)
     };
-    let revealing = Life::opened(false).filled(2).sealed(0, 2).committed(0, 0..3).revealing(0);
+    let revealing = Life::opened(false)
+        .filled(2)
+        .sealed(0, 2)
+        .committed(0, 0..3)
+        .revealing(0);
     assert!(!judges(&revealing, 60));
     assert!(judges(&revealing, 151), "the reveal window is over");
     let two = revealing.revealed(0, 0, ROOT, true).revealed(0, 1, ROOT, true);
     assert!(!judges(&two, 60), "one has not revealed");
     let waiting = two.revealed(0, 2, ROOT, false);
-    assert!(!judges(&waiting, 60), "a receipt may still come, and be worth its pay");
+    assert!(
+        !judges(&waiting, 60),
+        "a receipt may still come, and be worth its pay"
+    );
 
     let silent = Life::opened(false).filled(1).sealed(0, 1);
     assert!(!judges(&silent, 100));
@@ -344,7 +434,13 @@ fn a_group_is_judged_when_all_is_there_or_the_time_is_over() {
 fn agreed_results_are_fetched_from_those_who_hold_them_and_settled_in_time() {
     let life = Life::opened(false).filled(2).sealed(0, 2).agreed(0);
     let steps = life.plan_at(160, |_| {});
-    assert!(steps.contains(&Step::Fetch { group: group(0), providers: vec![provider(0), provider(1)] }), "{steps:?}");
+    assert!(
+        steps.contains(&Step::Fetch {
+            group: group(0),
+            providers: vec![provider(0), provider(1)]
+        }),
+        "{steps:?}"
+    );
     assert!(!steps.iter().any(|step| matches!(step, Step::Settle(_))));
     assert!(life.plan_at(200, |_| {}).contains(&Step::Settle(vec![group(0)])));
     let steps = life.plan_at(160, |beside| beside.delivered.insert(UnitIndex::new(0)));
@@ -354,12 +450,23 @@ fn agreed_results_are_fetched_from_those_who_hold_them_and_settled_in_time() {
 #[test]
 fn notice_is_given_for_a_reason_and_only_while_something_can_still_be_stopped() {
     let cancels = |steps: Vec<Step>| {
-        steps.into_iter().find_map(|step| if let Step::Cancel(cause) = step { Some(cause) } else { None })
+        steps.into_iter().find_map(|step| {
+            if let Step::Cancel(cause) = step {
+                Some(cause)
+            } else {
+                None
+            }
+        })
     };
     let life = Life::opened(false).filled(2);
     assert_eq!(cancels(life.plan_at(10, |_| {})), None);
     let asked = life.plan_at(10, |beside| beside.desire = Desire::Cancel);
-    assert!(!asked.iter().any(|step| matches!(step, Step::Seal { .. } | Step::Seek(_))), "{asked:?}");
+    assert!(
+        !asked
+            .iter()
+            .any(|step| matches!(step, Step::Seal { .. } | Step::Seek(_))),
+        "{asked:?}"
+    );
     assert_eq!(cancels(asked), Some(CancelCause::Asked));
     let late = life.plan_at(51, |beside| beside.not_after = Some(at(50)));
     assert_eq!(cancels(late), Some(CancelCause::Deadline));
