@@ -494,3 +494,147 @@ impl FromStr for ImageReference {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    #[test]
+    fn a_reference_is_taken_apart_as_container_runtimes_do() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let check = |text: &str, registry: &str, repository: &str, tag: Option<&str>, pinned: bool| {
+            let found: ImageReference = text.parse().unwrap();
+            let parts = (
+                found.registry.as_str(),
+                found.repository.as_str(),
+                found.tag.as_deref(),
+            );
+            assert_eq!(parts, (registry, repository, tag), "{text}");
+            assert_eq!(found.digest.is_some(), pinned, "{text}");
+        };
+        check(
+            "10.88.0.1:5000/povray:lab",
+            "10.88.0.1:5000",
+            "povray",
+            Some("lab"),
+            false,
+        );
+        check("localhost/a/b", "localhost", "a/b", None, false);
+        check(&format!("r.example/a/b@{digest}"), "r.example", "a/b", None, true);
+        check(
+            &format!("r.example/a:1@{digest}"),
+            "r.example",
+            "a",
+            Some("1"),
+            true,
+        );
+        check("busybox", DEFAULT_REGISTRY, "library/busybox", None, false);
+        check(
+            "docker.io/team/app:2",
+            DEFAULT_REGISTRY,
+            "team/app",
+            Some("2"),
+            false,
+        );
+        for bad in [
+            "",
+            ":1",
+            "a:",
+            "r.example/",
+            "r.example/A",
+            "r.example/a/../b",
+            "a@sha256:12",
+            "a@md5:00",
+        ] {
+            let refused = bad.parse::<ImageReference>().unwrap_err();
+            assert_eq!(refused.disposition(), RegistryDisposition::Unsuitable, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_says_where_tokens_are() {
+        let text =
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull""#;
+        let challenge = Challenge::read(text).unwrap();
+        assert_eq!(challenge.realm, "https://auth.example/token");
+        assert_eq!(challenge.scope.as_deref(), Some("repository:a/b:pull"));
+        assert_eq!(Challenge::read("Basic realm=\"x\""), None);
+    }
+
+    /// A registry of fixed documents by path; whatever is not there is answered with 404.
+    async fn registry(documents: Vec<(String, Vec<u8>)>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 8192];
+                let length = stream.read(&mut request).await.unwrap_or(0);
+                let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                let path = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
+                let found = documents.iter().find(|(name, _)| *name == path);
+                let (status, body) =
+                    found.map_or(("404 Not Found", &[][..]), |(_, body)| ("200 OK", &body[..]));
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                drop(stream.write_all(&[head.as_bytes(), body].concat()).await);
+            }
+        });
+        address
+    }
+
+    async fn resolve(documents: Vec<(String, Vec<u8>)>) -> Result<ResolvedImage, RegistryError> {
+        let address = registry(documents).await;
+        let registries = Registries::new(crate::http::client().unwrap(), vec![address.clone()]);
+        registries
+            .resolve(&format!("{address}/povray:1").parse().unwrap())
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_pinned_to_the_variant_for_our_platform() {
+        let config = serde_json::to_vec(&serde_json::json!({
+            "os": "linux", "architecture": "amd64",
+            "config": {"Entrypoint": ["render"], "User": "1000"},
+        }))
+        .unwrap();
+        let config_digest = ImageDigest::of(&config);
+        let manifest =
+            serde_json::to_vec(&serde_json::json!({"config": {"digest": config_digest.0}})).unwrap();
+        let digest = ImageDigest::of(&manifest);
+        let index = serde_json::to_vec(&serde_json::json!({"manifests": [
+            {"digest": ImageDigest::of(b"other").0, "platform": {"os": "linux", "architecture": "arm64"}},
+            {"digest": digest.0, "platform": {"os": "linux", "architecture": "amd64"}},
+        ]}))
+        .unwrap();
+        let documents = |manifest: Vec<u8>| {
+            vec![
+                ("/v2/povray/manifests/1".to_owned(), index.clone()),
+                (format!("/v2/povray/manifests/{digest}"), manifest),
+                (format!("/v2/povray/blobs/{config_digest}"), config.clone()),
+            ]
+        };
+        let resolved = resolve(documents(manifest.clone())).await.unwrap();
+        assert!(
+            resolved.pinned.ends_with(&format!("/povray@{digest}")),
+            "{}",
+            resolved.pinned
+        );
+        assert_eq!(
+            (resolved.entrypoint, resolved.user),
+            (vec!["render".to_owned()], "1000".to_owned())
+        );
+
+        let forged = resolve(documents([manifest, b" ".to_vec()].concat()))
+            .await
+            .unwrap_err();
+        assert!(matches!(forged, RegistryError::DigestMismatch { .. }), "{forged}");
+        let missing = resolve(Vec::new()).await.unwrap_err();
+        assert!(matches!(missing, RegistryError::Missing { .. }), "{missing}");
+    }
+}
