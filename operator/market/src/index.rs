@@ -6,10 +6,12 @@
 //!
 //! It never asks the chain anything, and what it says of balances holds only while nothing is quarantined.
 
+mod accounts;
 mod fold;
 #[cfg(test)]
 mod model;
 mod record;
+mod settlement;
 mod table;
 mod view;
 

@@ -5,16 +5,11 @@ use std::sync::Arc;
 use super::record::{Bond, GroupRecord, JobEntry, JobRecord, SeatRecord};
 use super::{BlockNumber, Tables};
 use crate::amount::TokenAmount;
-use crate::event::{
-    GroupStatus, JobEvent, LedgerEvent, MarketEvent, Notice, PackedSeatStates, SeatStatus, UnknownNumber,
-};
+use crate::event::{JobEvent, MarketEvent, Notice, UnknownNumber};
 use crate::ids::{Address, JobId};
 use crate::money::SeatMoney;
-use crate::quantity::{GroupIndex, SeatIndex, Slots};
-use crate::state::group::GroupEnd;
-use crate::state::{
-    GroupEvent, IllegalEvent, JobState, JobStep, Opening, Payout, SeatEvent, SeatState, SeatVerdict,
-};
+use crate::quantity::{GroupIndex, SeatIndex};
+use crate::state::{GroupEvent, IllegalEvent, JobState, JobStep, Opening, SeatEvent, SeatState};
 
 /// An event that does not fit what went before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +64,7 @@ pub enum Anomaly {
     },
 }
 
-fn fits<T>(value: Option<T>, entry: &'static str) -> Result<T, Anomaly> {
+pub(super) fn fits<T>(value: Option<T>, entry: &'static str) -> Result<T, Anomaly> {
     value.ok_or(Anomaly::Amount { entry })
 }
 
@@ -98,85 +93,6 @@ impl Tables {
             self.quarantined.set((), count.saturating_add(1));
         }
         folded
-    }
-
-    fn fold_ledger(&mut self, event: &LedgerEvent) -> Result<(), Anomaly> {
-        match *event {
-            LedgerEvent::Deposited {
-                account,
-                token,
-                amount,
-                ..
-            } => {
-                self.add_balance(account, token, amount)?;
-                let held = self.held.get(&token).copied().unwrap_or_default();
-                self.held.set(token, fits(held.checked_add(amount), "held")?);
-            }
-            LedgerEvent::Withdrawn {
-                account,
-                token,
-                amount,
-                ..
-            } => {
-                self.take_balance(account, token, amount)?;
-                let held = self.held.get(&token).copied().unwrap_or_default();
-                self.held.set(token, fits(held.checked_sub(amount), "held")?);
-            }
-            LedgerEvent::BondPosted {
-                provider,
-                token,
-                amount,
-                ..
-            } => {
-                self.take_balance(provider, token, amount)?;
-                self.change_bond(provider, token, |bond| {
-                    Some(Bond {
-                        total: bond.total.checked_add(amount)?,
-                        ..bond
-                    })
-                })?;
-            }
-            LedgerEvent::UnbondRequested {
-                provider,
-                token,
-                amount,
-                ready_at,
-            } => {
-                self.change_bond(provider, token, |bond| {
-                    Some(Bond {
-                        leaving: amount,
-                        ready_at,
-                        ..bond
-                    })
-                })?;
-            }
-            LedgerEvent::Unbonded {
-                provider,
-                token,
-                amount,
-            } => {
-                self.change_bond(provider, token, |bond| {
-                    let total = bond.total.checked_sub(amount)?;
-                    Some(Bond {
-                        total,
-                        leaving: TokenAmount::ZERO,
-                        ..bond
-                    })
-                })?;
-                self.add_balance(provider, token, amount)?;
-            }
-            LedgerEvent::OffersCancelled {
-                provider,
-                series,
-                min_nonce,
-            } => {
-                let mut entry = self.series.get(&(provider, series)).copied().unwrap_or_default();
-                entry.min_nonce = entry.min_nonce.max(min_nonce);
-                self.series.set((provider, series), entry);
-            }
-            LedgerEvent::GatewayAdded { gateway_id, gateway } => self.gateways.set(gateway_id, gateway),
-        }
-        Ok(())
     }
 
     fn fold_notice(&mut self, notice: &Notice) {
@@ -430,144 +346,19 @@ impl Tables {
         Ok(())
     }
 
-    fn judge_group(&mut self, job: &JobRecord, event: &JobEvent) -> Result<(), Anomaly> {
-        let JobEvent::GroupJudged {
-            group,
-            state,
-            root,
-            seat_states,
-            settle_at,
-            ..
-        } = *event
-        else {
-            return Ok(());
-        };
-        let judged = match state {
-            GroupStatus::Agreed => GroupEvent::JudgedAgreed { root, settle_at },
-            GroupStatus::Contested => GroupEvent::JudgedContested { settle_at },
-            GroupStatus::Refunded => GroupEvent::JudgedRefunded,
-            GroupStatus::Filling
-            | GroupStatus::Running
-            | GroupStatus::Revealing
-            | GroupStatus::Credited
-            | GroupStatus::Inconclusive => return Err(illegal_end(job, "GroupJudged")),
-        };
-        self.step_group(job, group, judged)?;
-        let mut record = self.group(job, group)?;
-        for (place, seat) in (0u8..).zip(record.seats.iter_mut()) {
-            let verdict = verdict_of(job, seat_states, SeatIndex::new(place))?;
-            seat.state = seat
-                .state
-                .next(SeatEvent::Judged(verdict))
-                .map_err(|source| Anomaly::Illegal { job: job.id, source })?;
-        }
-        self.groups.set((job.id, group), record);
-        Ok(())
-    }
-
-    fn settle_seat(&mut self, job: &JobRecord, event: &JobEvent) -> Result<(), Anomaly> {
-        let JobEvent::SeatSettled {
-            provider,
-            group,
-            seat,
-            state,
-            paid,
-            charge_to_sink,
-            burned,
-            bond_released,
-        } = *event
-        else {
-            return Ok(());
-        };
-        let verdict = SeatVerdict::from_status(state).ok_or_else(|| illegal_end(job, "SeatSettled"))?;
-        let payout = Payout {
-            paid,
-            charge_to_sink,
-            burned,
-            bond_released,
-        };
-        self.step_group(job, group, GroupEvent::SeatSettled)?;
-        self.step_seat(job, group, seat, provider, SeatEvent::Settled { verdict, payout })?;
-        let token = job.terms.pricing.token;
-        self.add_balance(provider, token, paid)?;
-        self.change_bond(provider, token, |bond| {
-            let locked = bond.locked.checked_sub(burned)?.checked_sub(bond_released)?;
-            Some(Bond {
-                total: bond.total.checked_sub(burned)?,
-                locked,
-                ..bond
-            })
-        })?;
-        let record = self.group(job, group)?;
-        let series = record
-            .seat(seat)
-            .ok_or(Anomaly::NoSuchSeat { job: job.id, group })?
-            .series;
-        self.change_slots(provider, series, |used| {
-            used.checked_sub(job.terms.shape.slots_per_seat)
-        })
-    }
-
-    fn end_group(&mut self, job: &mut JobRecord, event: &JobEvent) -> Result<(), Anomaly> {
-        let JobEvent::GroupEnded {
-            group,
-            state,
-            paid,
-            fee,
-            to_sink,
-            released,
-        } = *event
-        else {
-            return Ok(());
-        };
-        let end = match state {
-            GroupStatus::Credited => GroupEnd::Credited,
-            GroupStatus::Inconclusive => GroupEnd::Inconclusive,
-            GroupStatus::Refunded => GroupEnd::Refunded,
-            GroupStatus::Filling
-            | GroupStatus::Running
-            | GroupStatus::Revealing
-            | GroupStatus::Agreed
-            | GroupStatus::Contested => return Err(illegal_end(job, "GroupEnded")),
-        };
-        self.step_group(job, group, GroupEvent::Ended(end))?;
-        let record = self.group(job, group)?;
-        let burned = record.seats.iter().map(|seat| match seat.state {
-            SeatState::Settled { payout, .. } => Some(payout.burned),
-            SeatState::Awarded
-            | SeatState::Committed { .. }
-            | SeatState::Abstained { .. }
-            | SeatState::Opened { .. }
-            | SeatState::Judged { .. } => None,
-        });
-        // Every seat is settled before its group ends.
-        let burned = burned
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| illegal_end(job, "GroupEnded"))?;
-        let burned = fits(TokenAmount::checked_sum(burned), "burned")?;
-        let from_job = fits(to_sink.checked_sub(burned), "sink")?;
-        let spent = fits(paid.checked_add(from_job), "escrow")?;
-        job.escrow = fits(job.escrow.checked_sub(spent), "escrow")?;
-        let allocation = fits(spent.checked_add(released), "allocated")?;
-        job.allocated = fits(job.allocated.checked_sub(allocation), "allocated")?;
-        job.paid = fits(job.paid.checked_add(paid), "paid")?;
-        job.to_sink = fits(job.to_sink.checked_add(from_job), "sink")?;
-        job.fees = fits(job.fees.checked_add(fee), "fees")?;
-        job.groups_ended = fits(job.groups_ended.checked_add(1), "groups")?;
-        let token = job.terms.pricing.token;
-        let sink = self.sinks.get(&token).copied().unwrap_or_default();
-        self.sinks.set(token, fits(sink.checked_add(to_sink), "sink")?);
-        Ok(())
-    }
-
-    fn group(&self, job: &JobRecord, group: GroupIndex) -> Result<GroupRecord, Anomaly> {
+    pub(super) fn group(&self, job: &JobRecord, group: GroupIndex) -> Result<GroupRecord, Anomaly> {
         if group.get() >= job.groups {
             return Err(Anomaly::NoSuchSeat { job: job.id, group });
         }
         Ok(self.groups.get(&(job.id, group)).cloned().unwrap_or_default())
     }
 
-    fn step_group(&mut self, job: &JobRecord, group: GroupIndex, event: GroupEvent) -> Result<(), Anomaly> {
+    pub(super) fn step_group(
+        &mut self,
+        job: &JobRecord,
+        group: GroupIndex,
+        event: GroupEvent,
+    ) -> Result<(), Anomaly> {
         let mut record = self.group(job, group)?;
         record.state = record
             .state
@@ -577,7 +368,7 @@ impl Tables {
         Ok(())
     }
 
-    fn step_seat(
+    pub(super) fn step_seat(
         &mut self,
         job: &JobRecord,
         group: GroupIndex,
@@ -597,53 +388,6 @@ impl Tables {
             .map_err(|source| Anomaly::Illegal { job: job.id, source })?;
         self.groups.set((job.id, group), record);
         Ok(())
-    }
-
-    fn add_balance(&mut self, account: Address, token: Address, amount: TokenAmount) -> Result<(), Anomaly> {
-        let balance = self.balances.get(&(account, token)).copied().unwrap_or_default();
-        self.balances
-            .set((account, token), fits(balance.checked_add(amount), "balance")?);
-        Ok(())
-    }
-
-    /// Takes from a balance. Once a job is quarantined its money is missing from the ledger, so that an honest
-    /// event of another may find too little: the entry then stays within its range, and [`super::MarketIndex`]
-    /// says that it is not exact. The same holds for bonds and slots.
-    fn take_balance(&mut self, account: Address, token: Address, amount: TokenAmount) -> Result<(), Anomaly> {
-        let balance = self.balances.get(&(account, token)).copied().unwrap_or_default();
-        let left = balance
-            .checked_sub(amount)
-            .or(self.unless_exact(TokenAmount::ZERO));
-        self.balances.set((account, token), fits(left, "balance")?);
-        Ok(())
-    }
-
-    fn change_bond(
-        &mut self,
-        provider: Address,
-        token: Address,
-        change: impl FnOnce(Bond) -> Option<Bond>,
-    ) -> Result<(), Anomaly> {
-        let bond = self.bonds.get(&(provider, token)).copied().unwrap_or_default();
-        let changed = change(bond).or(self.unless_exact(bond));
-        self.bonds.set((provider, token), fits(changed, "bond")?);
-        Ok(())
-    }
-
-    fn change_slots(
-        &mut self,
-        provider: Address,
-        series: u32,
-        change: impl FnOnce(Slots) -> Option<Slots>,
-    ) -> Result<(), Anomaly> {
-        let mut entry = self.series.get(&(provider, series)).copied().unwrap_or_default();
-        entry.used = fits(change(entry.used).or(self.unless_exact(entry.used)), "slots")?;
-        self.series.set((provider, series), entry);
-        Ok(())
-    }
-
-    fn unless_exact<T>(&self, value: T) -> Option<T> {
-        self.quarantined.get(&()).map(|_| value)
     }
 }
 
@@ -667,23 +411,7 @@ fn step_job(job: &mut JobRecord, step: JobStep) -> Result<(), Anomaly> {
     Ok(())
 }
 
-fn illegal_end(job: &JobRecord, event: &'static str) -> Anomaly {
-    let source = IllegalEvent {
-        subject: "group",
-        state: "in a state that cannot follow",
-        event,
-    };
-    Anomaly::Illegal { job: job.id, source }
-}
-
 fn group_reserve(job: &JobRecord, group: GroupIndex) -> Option<TokenAmount> {
     let units = job.terms.shape.group_units(group)?.count;
     job.terms.reserve_per_unit()?.checked_mul(u64::from(units.get()))
-}
-
-fn verdict_of(job: &JobRecord, packed: PackedSeatStates, seat: SeatIndex) -> Result<SeatVerdict, Anomaly> {
-    let status: SeatStatus = packed
-        .of(seat)
-        .map_err(|source| Anomaly::Number { job: job.id, source })?;
-    SeatVerdict::from_status(status).ok_or_else(|| illegal_end(job, "GroupJudged"))
 }

@@ -356,13 +356,14 @@ fn costs_are_the_contracts() {
     );
 }
 
+type Sold = (u8, u8, u128, u32, u32);
+type Known = (u128, u8, u32, u32, u8);
+
 fn bids() -> impl Strategy<Value = Vec<Bid>> {
     let one = (
         (0u8..8, 0u8..4, 1u128..1_200, 0u32..4, 0u32..3),
         (0u128..2_000, 0u8..3, 0u32..1_000_000, 0u32..1_000_000, 0u8..12),
     );
-    type Sold = (u8, u8, u128, u32, u32);
-    type Known = (u128, u8, u32, u32, u8);
     let build = |(sold, known): (Sold, Known)| {
         let (provider, owner, price, slots, used) = sold;
         let (bond, class, speed, reliability, oddity) = known;

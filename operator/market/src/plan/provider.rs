@@ -314,9 +314,9 @@ struct Plan<'a> {
 struct Seat<'a> {
     group: GroupIndex,
     final_group: &'a GroupRecord,
-    final_seat: &'a SeatRecord,
+    finally: &'a SeatRecord,
     newest_group: &'a GroupRecord,
-    newest_seat: &'a SeatRecord,
+    latest: &'a SeatRecord,
 }
 
 impl<'a> Plan<'a> {
@@ -325,17 +325,17 @@ impl<'a> Plan<'a> {
         let (job, newest) = (self.job, self.newest);
         let mut seats: Vec<_> = job
             .seats_of(provider)
-            .filter_map(|(group, place, final_seat, final_group)| {
+            .filter_map(|(group, place, finally, final_group)| {
                 let newest_group = newest.group(group)?;
-                let newest_seat = newest_group
+                let latest = newest_group
                     .seat(place)
                     .filter(|seat| seat.provider == provider)?;
                 Some(Seat {
                     group,
                     final_group,
-                    final_seat,
+                    finally,
                     newest_group,
-                    newest_seat,
+                    latest,
                 })
             })
             .collect();
@@ -354,7 +354,7 @@ impl<'a> Plan<'a> {
     fn seat(&mut self, seat: Seat<'a>) {
         match seat.final_group.state {
             GroupState::Filling => self.waits.push((ProviderWait::NotSealed, None)),
-            GroupState::Running { .. } => match seat.newest_seat.state {
+            GroupState::Running { .. } => match seat.latest.state {
                 SeatState::Awarded => self.work(seat),
                 SeatState::Committed { .. } | SeatState::Opened { .. } => self.reveal(seat),
                 SeatState::Abstained { .. } => self.waits.push((ProviderWait::OthersWork, None)),
@@ -485,7 +485,7 @@ impl<'a> Plan<'a> {
 
     /// A committed seat: publish and store, and show the result once nobody can commit any more.
     fn reveal(&mut self, seat: Seat<'a>) {
-        match (&seat.final_seat.state, &seat.newest_seat.state) {
+        match (&seat.finally.state, &seat.latest.state) {
             (SeatState::Committed { .. } | SeatState::Opened { .. }, SeatState::Committed { .. }) => {}
             (_, SeatState::Opened { opening }) if opening.stored.is_none() => {}
             // Spoken, but not final; or nothing to open; or open and stored.
@@ -521,7 +521,7 @@ impl<'a> Plan<'a> {
             return;
         }
         let stored = self.view.receipts.contains(seat.group);
-        let shown = matches!(seat.newest_seat.state, SeatState::Opened { .. });
+        let shown = matches!(seat.latest.state, SeatState::Opened { .. });
         let pressing = self.now.saturating_add(self.timing.margin) >= reveal_by;
         // Shown without a receipt it is unpaid, but no dissent; so only when time runs out.
         if stored || (pressing && !shown) {
