@@ -52,12 +52,12 @@ fn parse_tree(text: &str) -> Result<Tree, String> {
 #[serde(untagged)]
 enum Source {
     Leaves(Vec<Node>),
-    Results(Results),
+    Results(Group),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Results {
+struct Group {
     job: Node,
     job_salt: Node,
     results: Vec<UnitResult>,
@@ -99,7 +99,7 @@ fn read<T: serde::de::DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
 fn make(source: Source, index: u32, tree: Tree) -> anyhow::Result<Answer> {
     let leaves = match source {
         Source::Leaves(leaves) => leaves,
-        Source::Results(Results {
+        Source::Results(Group {
             job,
             job_salt,
             results,

@@ -105,7 +105,7 @@ pub fn exact_quorum(revelations: &[Revelation], quorum: usize) -> Result<Verdict
 mod tests {
     use super::*;
 
-    fn check(roots: &[Option<u8>], quorum: usize, expected: Result<Verdict, QuorumError>) {
+    fn check(roots: &[Option<u8>], quorum: usize, expected: &Result<Verdict, QuorumError>) {
         let revelations: Vec<_> = (0..)
             .zip(roots)
             .map(|(seat, root)| Revelation {
@@ -114,7 +114,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            exact_quorum(&revelations, quorum),
+            &exact_quorum(&revelations, quorum),
             expected,
             "{roots:?}, {quorum}"
         );
@@ -129,31 +129,31 @@ mod tests {
                 dissent: dissent.to_vec(),
             })
         };
-        check(&[Some(1), Some(1), Some(1)], 2, agreed(1, &[0, 1, 2], &[]));
-        check(&[Some(1), Some(2), Some(1)], 2, agreed(1, &[0, 2], &[1]));
-        check(&[Some(1), None, Some(1)], 2, agreed(1, &[0, 2], &[1]));
-        check(&[Some(7)], 1, agreed(7, &[0], &[]));
+        check(&[Some(1), Some(1), Some(1)], 2, &agreed(1, &[0, 1, 2], &[]));
+        check(&[Some(1), Some(2), Some(1)], 2, &agreed(1, &[0, 2], &[1]));
+        check(&[Some(1), None, Some(1)], 2, &agreed(1, &[0, 2], &[1]));
+        check(&[Some(7)], 1, &agreed(7, &[0], &[]));
         check(
             &[Some(1), Some(2), None],
             2,
-            Ok(Verdict::Contested {
+            &Ok(Verdict::Contested {
                 classes: vec![vec![0], vec![1]],
             }),
         );
         check(
             &[Some(1), Some(2), Some(2)],
             3,
-            Ok(Verdict::Contested {
+            &Ok(Verdict::Contested {
                 classes: vec![vec![1, 2], vec![0]],
             }),
         );
-        check(&[None, None], 2, Ok(Verdict::Nothing));
-        check(&[], 1, Ok(Verdict::Nothing));
-        check(&[Some(1)], 0, Err(QuorumError::Zero));
+        check(&[None, None], 2, &Ok(Verdict::Nothing));
+        check(&[], 1, &Ok(Verdict::Nothing));
+        check(&[Some(1)], 0, &Err(QuorumError::Zero));
         check(
             &[Some(1), Some(2)],
             1,
-            Err(QuorumError::Ambiguous { quorum: 1, seats: 2 }),
+            &Err(QuorumError::Ambiguous { quorum: 1, seats: 2 }),
         );
     }
 

@@ -74,7 +74,11 @@ impl JobKey {
     pub fn open(key: &OpeningKey, envelope: &HexBytes, commitment: Hash32) -> Result<Self, EnvelopeError> {
         let text = open_bytes(key, &envelope.0, ENVELOPE_BYTES_MAX as u64)?;
         let found: Self = serde_json::from_slice(&text).map_err(|_| EnvelopeError::Form)?;
-        if found.commitment() == commitment { Ok(found) } else { Err(EnvelopeError::OtherKey) }
+        if found.commitment() == commitment {
+            Ok(found)
+        } else {
+            Err(EnvelopeError::OtherKey)
+        }
     }
 }
 
@@ -84,19 +88,27 @@ mod tests {
 
     #[test]
     fn an_envelope_gives_its_reader_the_committed_key_and_nobody_another() {
-        let (provider, stranger) =
-            (OpeningKey::from_secret(&[1; 32]).unwrap(), OpeningKey::from_secret(&[2; 32]).unwrap());
+        let (provider, stranger) = (
+            OpeningKey::from_secret(&[1; 32]).unwrap(),
+            OpeningKey::from_secret(&[2; 32]).unwrap(),
+        );
         let key = JobKey::new(Hash32::from_bytes([3; 32]), Hash32::from_bytes([4; 32]));
         let envelope = key.seal(&provider.recipient()).unwrap();
         assert!(envelope.0.len() <= ENVELOPE_BYTES_MAX);
         let opened = JobKey::open(&provider, &envelope, key.commitment()).unwrap();
-        assert_eq!(opened.opening_key().unwrap().recipient(), key.opening_key().unwrap().recipient());
+        assert_eq!(
+            opened.opening_key().unwrap().recipient(),
+            key.opening_key().unwrap().recipient()
+        );
         assert!(matches!(
             JobKey::open(&stranger, &envelope, key.commitment()),
             Err(EnvelopeError::Seal(SealError::OtherReader))
         ));
         let other = Hash32::from_bytes([9; 32]);
-        assert!(matches!(JobKey::open(&provider, &envelope, other), Err(EnvelopeError::OtherKey)));
+        assert!(matches!(
+            JobKey::open(&provider, &envelope, other),
+            Err(EnvelopeError::OtherKey)
+        ));
         assert!(!format!("{key:?}").contains("03"));
     }
 }

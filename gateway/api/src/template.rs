@@ -470,7 +470,7 @@ mod tests {
         check("writablePaths", |t| t.writable_paths = vec!["/var/../etc".into()]);
         check("writablePaths", |t| t.writable_paths = vec!["/out/cache".into()]);
         check("writablePaths", |t| {
-            t.writable_paths = vec!["/a".into(), "/a/b".into()]
+            t.writable_paths = vec!["/a".into(), "/a/b".into()];
         });
         check("inputs", |t| t.inputs[0].name = "../x".into());
         check("inputs", |t| t.inputs.push(t.inputs[0].clone()));

@@ -433,7 +433,9 @@ mod tests {
     #[test]
     fn sizes_that_overflow_are_over_any_limit() {
         let mut huge = vec![entry("a", b"1"), entry("b", b"2")];
-        huge.iter_mut().for_each(|entry| entry.size = u64::MAX);
+        for entry in &mut huge {
+            entry.size = u64::MAX;
+        }
         let manifest = Manifest::from_entries(huge).unwrap();
         let limits = Limits {
             files: 2,
