@@ -10,7 +10,12 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tradewind_chain::{Call, Signature, calls::{self, Voucher}, recover, sender::{Intent, IntentId}};
+use tradewind_chain::{
+    Call, Signature,
+    calls::{self, Voucher},
+    recover,
+    sender::{Intent, IntentId},
+};
 use tradewind_gateway_api::{
     message::SignedMessage,
     receipt::SignedReceipt,
@@ -57,7 +62,14 @@ pub(crate) struct Target<'a> {
 impl Target<'_> {
     fn seat(&self, account: Address, group: GroupIndex) -> Option<(SeatRef, &SeatRecord)> {
         let (place, seat) = self.job.group(group)?.seat_of(account)?;
-        Some((SeatRef { group, round: 0, seat: place }, seat))
+        Some((
+            SeatRef {
+                group,
+                round: 0,
+                seat: place,
+            },
+            seat,
+        ))
     }
 
     /// Until when the group's seats may commit; by the final block.
@@ -69,7 +81,9 @@ impl Target<'_> {
     fn reveal_by(&self, group: GroupIndex) -> UnixSeconds {
         match self.job.group(group).map(|record| &record.state) {
             Some(GroupState::Revealing { reveal_by }) => *reveal_by,
-            Some(GroupState::Running { commit_by }) => commit_by.saturating_add(self.job.terms.windows.reveal_window),
+            Some(GroupState::Running { commit_by }) => {
+                commit_by.saturating_add(self.job.terms.windows.reveal_window)
+            }
             Some(
                 GroupState::Filling
                 | GroupState::Agreed { .. }
@@ -96,12 +110,18 @@ impl Leases {
         match step {
             // Materials are asked for in each look; what is missing is the buyer's to publish.
             ProviderStep::FetchBundle | ProviderStep::Wait { .. } => Ok(()),
-            ProviderStep::CreatePod { slice, attempt } => self.create_pod(target, *slice, *attempt, memo).await,
-            ProviderStep::DeletePod { slice, attempt, cause } => {
-                self.delete_pod(target, *slice, *attempt, *cause).await
+            ProviderStep::CreatePod { slice, attempt } => {
+                self.create_pod(target, *slice, *attempt, memo).await
             }
+            ProviderStep::DeletePod {
+                slice,
+                attempt,
+                cause,
+            } => self.delete_pod(target, *slice, *attempt, *cause).await,
             ProviderStep::Commit { groups, by } => self.commit(target, groups, *by, memo).await,
-            ProviderStep::Abstain { groups, reason, by } => self.abstain(target, groups, *reason, *by, memo).await,
+            ProviderStep::Abstain { groups, reason, by } => {
+                self.abstain(target, groups, *reason, *by, memo).await
+            }
             ProviderStep::Reveal { groups, by } => self.reveal(target, groups, *by, memo).await,
             ProviderStep::PublishIndex { group } => self.publish_index(target, *group, memo).await,
             ProviderStep::RequestReceipt { group } => self.request_receipt(target, *group, memo).await,
@@ -128,7 +148,13 @@ impl Leases {
     }
 
     fn submit(&self, target: &Target<'_>, label: String, call: Call) -> &'static str {
-        let intent = Intent { id: IntentId::of_call(&call), label, call, shareable: true, gas_max: None };
+        let intent = Intent {
+            id: IntentId::of_call(&call),
+            label,
+            call,
+            shareable: true,
+            gas_max: None,
+        };
         self.context.chain.submit(intent, target.view).label()
     }
 
@@ -140,17 +166,31 @@ impl Leases {
         memo: &mut Memo,
     ) -> Result<(), ProviderError> {
         let job = target.job;
-        let Some(materials) = memo.materials.clone() else { return Ok(()) };
-        let seat = job.terms.shape.group_of_slice(slice).and_then(|group| target.seat(self.context.account(), group));
-        let Some((seat_ref, seat)) = seat else { return Ok(()) };
-        let Some(offer) = target.offers.get(&seat.series) else { return Ok(()) };
-        let Some(units) = job.terms.shape.slice_units(slice) else { return Ok(()) };
+        let Some(materials) = memo.materials.clone() else {
+            return Ok(());
+        };
+        let seat = job
+            .terms
+            .shape
+            .group_of_slice(slice)
+            .and_then(|group| target.seat(self.context.account(), group));
+        let Some((seat_ref, seat)) = seat else {
+            return Ok(());
+        };
+        let Some(offer) = target.offers.get(&seat.series) else {
+            return Ok(());
+        };
+        let Some(units) = job.terms.shape.slice_units(slice) else {
+            return Ok(());
+        };
         let name = pod_name(job.id, slice, attempt);
         if !self.slots.take(seat.series, offer.slots(), &name, target.pods) {
             tracing::debug!(job = %job.id, %slice, "all slots of the offer are taken");
             return Ok(());
         }
-        self.write_secret(target, &materials, memo).await.inspect_err(|_| self.slots.give_back(&name))?;
+        self.write_secret(target, &materials, memo)
+            .await
+            .inspect_err(|_| self.slots.give_back(&name))?;
         let limits = &self.context.args.provider.lease;
         let config = SliceConfig {
             job: job.id,
@@ -243,9 +283,13 @@ impl Leases {
             "stringData": {GRANT_KEY: text},
         });
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), target.pool);
-        api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(secret))
-            .await
-            .map_err(ProviderError::kubernetes("write a lease's Secret"))?;
+        api.patch(
+            &name,
+            &PatchParams::apply(FIELD_MANAGER).force(),
+            &Patch::Apply(secret),
+        )
+        .await
+        .map_err(ProviderError::kubernetes("write a lease's Secret"))?;
         memo.granted = true;
         Ok(())
     }
@@ -297,10 +341,24 @@ impl Leases {
             .filter_map(|group| self.done(target, *group, memo))
             .map(|(place, result)| result.commit(&self.context.keys, &place))
             .collect();
-        let message = self.message(target, entries, groups.iter().map(|group| target.commit_by(*group)));
+        let message = self.message(
+            target,
+            entries,
+            groups.iter().map(|group| target.commit_by(*group)),
+        );
         let call = calls::commit(self.context.market.domain.market, &message, &Voucher::Caller);
         let said: Vec<_> = message.entries.iter().map(|entry| entry.seat.group).collect();
-        self.say(target, MessageKind::Commit, &said, by, message, call, SignedMessage::Commit, memo).await
+        self.say(
+            target,
+            MessageKind::Commit,
+            &said,
+            by,
+            message,
+            call,
+            SignedMessage::Commit,
+            memo,
+        )
+        .await
     }
 
     async fn abstain(
@@ -314,12 +372,34 @@ impl Leases {
         let account = self.context.account();
         let seats = groups.iter().filter_map(|group| target.seat(account, *group));
         let entries = seats.map(|(seat, _)| AbstainEntry { seat, reason }).collect();
-        let message = self.message(target, entries, groups.iter().map(|group| target.commit_by(*group)));
+        let message = self.message(
+            target,
+            entries,
+            groups.iter().map(|group| target.commit_by(*group)),
+        );
         let call = calls::abstain(self.context.market.domain.market, &message, &Voucher::Caller);
         let said: Vec<_> = message.entries.iter().map(|entry| entry.seat.group).collect();
-        self.metrics.abstentions.with_label_values(&[reason.label()]).inc();
-        tracing::warn!(job = %target.job.id, ?groups, reason = reason.label(), "seats are given back");
-        self.say(target, MessageKind::Abstain, &said, by, message, call, SignedMessage::Abstain, memo).await
+        let posted = said
+            .iter()
+            .all(|group| memo.posted.contains_key(&(MessageKind::Abstain, *group)));
+        if !posted && !memo.direct.contains(&(MessageKind::Abstain, said.clone())) {
+            self.metrics
+                .abstentions
+                .with_label_values(&[reason.label()])
+                .inc();
+            tracing::warn!(job = %target.job.id, groups = ?said, reason = reason.label(), "seats are given back");
+        }
+        self.say(
+            target,
+            MessageKind::Abstain,
+            &said,
+            by,
+            message,
+            call,
+            SignedMessage::Abstain,
+            memo,
+        )
+        .await
     }
 
     async fn reveal(
@@ -333,14 +413,31 @@ impl Leases {
             .iter()
             .filter_map(|group| self.done(target, *group, memo))
             .map(|(place, result)| {
-                let receipt = memo.receipts.get(&place.group).map(|receipt| (&receipt.statement, &receipt.signature));
+                let receipt = memo
+                    .receipts
+                    .get(&place.group)
+                    .map(|receipt| (&receipt.statement, &receipt.signature));
                 result.reveal(&self.context.keys, &place, receipt)
             })
             .collect();
-        let message = self.message(target, entries, groups.iter().map(|group| target.reveal_by(*group)));
+        let message = self.message(
+            target,
+            entries,
+            groups.iter().map(|group| target.reveal_by(*group)),
+        );
         let call = calls::reveal(self.context.market.domain.market, &message, &Voucher::Caller);
         let said: Vec<_> = message.entries.iter().map(|entry| entry.seat.group).collect();
-        self.say(target, MessageKind::Reveal, &said, by, message, call, SignedMessage::Reveal, memo).await
+        self.say(
+            target,
+            MessageKind::Reveal,
+            &said,
+            by,
+            message,
+            call,
+            SignedMessage::Reveal,
+            memo,
+        )
+        .await
     }
 
     /// A message is good until the first of its entries' deadlines.
@@ -358,7 +455,10 @@ impl Leases {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one conversation for three kinds of messages")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one conversation for three kinds of messages"
+    )]
     async fn say<E>(
         &self,
         target: &Target<'_>,
@@ -381,14 +481,24 @@ impl Leases {
             Delivery::Relay => {
                 let signed = wrap(self.sign(message).await?);
                 self.context.gateways.post_message(job, &signed).await?;
-                memo.posted.extend(groups.iter().map(|group| ((kind, *group), target.now)));
-                self.metrics.messages.with_label_values(&[kind_label(kind), "relay"]).inc();
+                memo.posted
+                    .extend(groups.iter().map(|group| ((kind, *group), target.now)));
+                self.metrics
+                    .messages
+                    .with_label_values(&[kind_label(kind), "relay"])
+                    .inc();
                 tracing::info!(%job, ?groups, ?kind, "posted for the buyer to relay");
             }
             Delivery::Direct => {
                 let state = self.submit(target, format!("{kind:?} {} groups of {job}", groups.len()), call);
-                self.metrics.messages.with_label_values(&[kind_label(kind), "direct"]).inc();
-                tracing::debug!(%job, ?groups, ?kind, state, "sent directly");
+                // Asked for again in each pass until it is seen on chain; told of once.
+                if memo.direct.insert((kind, groups.to_vec())) {
+                    self.metrics
+                        .messages
+                        .with_label_values(&[kind_label(kind), "direct"])
+                        .inc();
+                    tracing::info!(%job, ?groups, ?kind, state, "sent directly");
+                }
             }
         }
         Ok(())
@@ -400,8 +510,12 @@ impl Leases {
         group: GroupIndex,
         memo: &mut Memo,
     ) -> Result<(), ProviderError> {
-        let Some((place, result)) = self.done(target, group, memo) else { return Ok(()) };
-        let Some(materials) = memo.materials.clone() else { return Ok(()) };
+        let Some((place, result)) = self.done(target, group, memo) else {
+            return Ok(());
+        };
+        let Some(materials) = memo.materials.clone() else {
+            return Ok(());
+        };
         let index = self.sign(result.index(&place)).await?;
         let grant = self.grant(target.job, &materials).await?;
         self.context.gateways.put_index(&index, &grant).await?;
@@ -417,12 +531,20 @@ impl Leases {
         memo: &mut Memo,
     ) -> Result<(), ProviderError> {
         let account = self.context.account();
-        let Some((place, result)) = self.done(target, group, memo) else { return Ok(()) };
-        let Some((_, seat)) = target.seat(account, group) else { return Ok(()) };
-        let Some(materials) = memo.materials.clone() else { return Ok(()) };
+        let Some((place, result)) = self.done(target, group, memo) else {
+            return Ok(());
+        };
+        let Some((_, seat)) = target.seat(account, group) else {
+            return Ok(());
+        };
+        let Some(materials) = memo.materials.clone() else {
+            return Ok(());
+        };
         let named = target.job.terms.gateways.iter().enumerate();
-        let allowed: Vec<Address> =
-            named.filter(|(bit, _)| seat.gateways >> bit & 1 == 1).map(|(_, gateway)| *gateway).collect();
+        let allowed: Vec<Address> = named
+            .filter(|(bit, _)| seat.gateways >> bit & 1 == 1)
+            .map(|(_, gateway)| *gateway)
+            .collect();
         let retention = target.job.terms.windows.retention;
         let request = ReceiptRequest {
             job: target.job.id,
@@ -431,9 +553,16 @@ impl Leases {
             units: result
                 .units
                 .iter()
-                .map(|unit| ReceiptUnit { unit: unit.unit.get(), address: unit.blob, length: unit.stored_bytes })
+                .map(|unit| ReceiptUnit {
+                    unit: unit.unit.get(),
+                    address: unit.blob,
+                    length: unit.stored_bytes,
+                })
                 .collect(),
-            until: target.reveal_by(group).saturating_add(retention).saturating_add(RECEIPT_SLACK),
+            until: target
+                .reveal_by(group)
+                .saturating_add(retention)
+                .saturating_add(RECEIPT_SLACK),
         };
         let result = Arc::clone(result);
         let grant = self.grant(target.job, &materials).await?;
@@ -483,7 +612,11 @@ impl Leases {
     ) -> bool {
         let statement = &receipt.statement;
         let signer = key_signature(&receipt.signature).and_then(|bytes| {
-            recover(receipt.digest(&self.context.market.domain), &Signature::from_bytes(bytes)).ok()
+            recover(
+                receipt.digest(&self.context.market.domain),
+                &Signature::from_bytes(bytes),
+            )
+            .ok()
         });
         signer == Some(statement.gateway)
             && allowed.contains(&statement.gateway)

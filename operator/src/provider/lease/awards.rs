@@ -50,14 +50,21 @@ pub(crate) fn sealed_seats<'a>(job: &Job<'a>, provider: Address) -> Vec<SealedSe
             | GroupState::Inconclusive
             | GroupState::Refunded => None,
         };
-        Some(SealedSeat { group, place, round: job.round_id(group)?, record, commit_by })
+        Some(SealedSeat {
+            group,
+            place,
+            round: job.round_id(group)?,
+            record,
+            commit_by,
+        })
     });
     seats.collect()
 }
 
 /// Whether the chain still wants something of us in the job, or we of it.
 pub(crate) fn is_live(job: &Job<'_>, provider: Address) -> bool {
-    job.seats_of(provider).any(|(_, _, _, group)| !group.state.is_ended())
+    job.seats_of(provider)
+        .any(|(_, _, _, group)| !group.state.is_ended())
 }
 
 /// The lease object for these seats; `None` where none is sealed yet, or no offer of ours is known for them.
@@ -70,16 +77,24 @@ pub(crate) fn lease(
     pool_namespace: &str,
 ) -> Option<ComputeLease> {
     let seats = sealed_seats(job, provider);
-    let offer = seats.iter().find_map(|seat| offers.get(&seat.record.series))?.clone();
+    let offer = seats
+        .iter()
+        .find_map(|seat| offers.get(&seat.record.series))?
+        .clone();
     let shape = &job.terms.shape;
     let spec = ComputeLeaseSpec {
         job_id: HashText(job.id.to_string()),
-        market: MarketRef { chain_id: domain.chain_id, contract: AddressText(domain.market.to_string()) },
+        market: MarketRef {
+            chain_id: domain.chain_id,
+            contract: AddressText(domain.market.to_string()),
+        },
         buyer: AddressText(job.buyer.to_string()),
         provider: AddressText(provider.to_string()),
         offer,
         template_digest: HashText(job.terms.content.template_digest.to_string()),
-        template_blob: Some(digest(ContentDigest::from_bytes(*job.terms.content.template_address.as_bytes()))),
+        template_blob: Some(digest(ContentDigest::from_bytes(
+            *job.terms.content.template_address.as_bytes(),
+        ))),
         gateways: Vec::new(),
         division: LeaseDivision {
             units: shape.units.get(),
@@ -91,7 +106,10 @@ pub(crate) fn lease(
     };
     let mut object = ComputeLease::new(&lease_name(job.id), spec);
     object.metadata.namespace = Some(namespace.to_owned());
-    let labels = [(MANAGED_LABEL.0, MANAGED_LABEL.1.to_owned()), (LEASE_LABEL, lease_name(job.id))];
+    let labels = [
+        (MANAGED_LABEL.0, MANAGED_LABEL.1.to_owned()),
+        (LEASE_LABEL, lease_name(job.id)),
+    ];
     object.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value)).into());
     object.metadata.annotations = Some([(POOL_ANNOTATION.to_owned(), pool_namespace.to_owned())].into());
     Some(object)
@@ -145,12 +163,18 @@ fn awards(seats: &[SealedSeat<'_>], token: Address, block: u64) -> Vec<Award> {
 
 /// The awards that a lease lacks, added to those that it has: what stands there is never changed.
 pub(crate) fn add_awards(stored: &[Award], found: &[Award]) -> Option<Vec<Award>> {
-    let has = |group: u32| stored.iter().any(|award| (award.first_group..=award.last_group).contains(&group));
+    let has = |group: u32| {
+        stored
+            .iter()
+            .any(|award| (award.first_group..=award.last_group).contains(&group))
+    };
     let mut all = stored.to_vec();
     for award in found {
         // An award that continues a stored one is cut to the groups that are new.
-        let new: Vec<(u32, &HashText)> =
-            (award.first_group..=award.last_group).zip(&award.round_ids).filter(|(group, _)| !has(*group)).collect();
+        let new: Vec<(u32, &HashText)> = (award.first_group..=award.last_group)
+            .zip(&award.round_ids)
+            .filter(|(group, _)| !has(*group))
+            .collect();
         let mut runs: Vec<Award> = Vec::new();
         for (group, round) in new {
             match runs.last_mut() {
@@ -173,7 +197,10 @@ pub(crate) fn add_awards(stored: &[Award], found: &[Award]) -> Option<Vec<Award>
 }
 
 fn time(seconds: u64) -> Timestamp {
-    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -186,7 +213,9 @@ mod tests {
             first_group: first,
             last_group: last,
             seat: 1,
-            round_ids: (first..=last).map(|group| HashText(format!("round {group}"))).collect(),
+            round_ids: (first..=last)
+                .map(|group| HashText(format!("round {group}")))
+                .collect(),
             offer_hash: HashText("offer".to_owned()),
             price_per_unit: BaseUnitsText("5".to_owned()),
             token: AddressText("token".to_owned()),
@@ -197,9 +226,14 @@ mod tests {
 
     #[track_caller]
     fn check(stored: &[(u32, u32)], found: &[(u32, u32)], want: Option<&[(u32, u32)]>) {
-        let awards = |runs: &[(u32, u32)]| -> Vec<Award> { runs.iter().map(|(a, b)| award(*a, *b)).collect() };
+        let awards =
+            |runs: &[(u32, u32)]| -> Vec<Award> { runs.iter().map(|(a, b)| award(*a, *b)).collect() };
         let added = add_awards(&awards(stored), &awards(found));
-        let runs = added.as_ref().map(|all| all.iter().map(|a| (a.first_group, a.last_group)).collect::<Vec<_>>());
+        let runs = added.as_ref().map(|all| {
+            all.iter()
+                .map(|a| (a.first_group, a.last_group))
+                .collect::<Vec<_>>()
+        });
         assert_eq!(runs.as_deref(), want);
         for award in added.into_iter().flatten() {
             let groups = usize::try_from(award.last_group - award.first_group).unwrap() + 1;
@@ -213,6 +247,10 @@ mod tests {
         check(&[(0, 0)], &[(0, 0)], None);
         check(&[(0, 0)], &[(0, 3)], Some(&[(0, 0), (1, 3)]));
         check(&[(2, 2)], &[(0, 4)], Some(&[(2, 2), (0, 1), (3, 4)]));
-        check(&[(0, 1), (5, 6)], &[(0, 1), (5, 6), (9, 9)], Some(&[(0, 1), (5, 6), (9, 9)]));
+        check(
+            &[(0, 1), (5, 6)],
+            &[(0, 1), (5, 6), (9, 9)],
+            Some(&[(0, 1), (5, 6), (9, 9)]),
+        );
     }
 }

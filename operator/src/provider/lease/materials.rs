@@ -38,7 +38,10 @@ pub(crate) struct Unusable {
 
 impl Unusable {
     fn new(reason: AbstainReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -52,35 +55,55 @@ pub(crate) async fn observe(context: &Context, opening_key: &OpeningKey, job: &J
         Ok(None) => return Ok(Knowledge::Absent),
         Err(error) => return Ok(unknown("the bundle", &error)),
     };
-    let signer = key_signature(&bundle.signature)
-        .and_then(|bytes| recover(bundle.digest(&context.market.domain), &Signature::from_bytes(bytes)).ok());
+    let signer = key_signature(&bundle.signature).and_then(|bytes| {
+        recover(
+            bundle.digest(&context.market.domain),
+            &Signature::from_bytes(bytes),
+        )
+        .ok()
+    });
     if signer != Some(job.buyer) || bundle.statement.job_id != job.id {
         // A gateway can hold anything; only what the buyer signed is the bundle.
         tracing::warn!(job = %job.id, "a gateway gave a bundle that the buyer did not sign");
         return Ok(Knowledge::Absent);
     }
     let account = context.account();
-    let Some(envelope) = bundle.statement.envelopes.iter().find(|envelope| envelope.provider == account) else {
+    let Some(envelope) = bundle
+        .statement
+        .envelopes
+        .iter()
+        .find(|envelope| envelope.provider == account)
+    else {
         return Ok(Knowledge::Absent);
     };
-    let content = &job.terms.content;
-    let job_key = JobKey::open(opening_key, &envelope.sealed, content.key_commitment)
+    let fixed = &job.terms.content;
+    let job_key = JobKey::open(opening_key, &envelope.sealed, fixed.key_commitment)
         .and_then(|key| key.opening_key().map_err(EnvelopeError::from))
         .map_err(|error| Unusable::new(AbstainReason::Key, error.to_string()))?;
-    if bundle.statement.template_address != content.template_address {
-        return Err(Unusable::new(AbstainReason::TemplateMismatch, "the bundle names another template than the chain"));
+    if bundle.statement.template_address != fixed.template_address {
+        return Err(Unusable::new(
+            AbstainReason::TemplateMismatch,
+            "the bundle names another template than the chain",
+        ));
     }
     let template_ref = TemplateRef {
-        blob: ContentDigest::from_bytes(*content.template_address.as_bytes()),
-        digest: ContentDigest::from_bytes(*content.template_digest.as_bytes()),
+        blob: ContentDigest::from_bytes(*fixed.template_address.as_bytes()),
+        digest: ContentDigest::from_bytes(*fixed.template_digest.as_bytes()),
     };
-    let download = Download { digest: template_ref.blob, bytes_max: SEALED_TEMPLATE_BYTES_MAX };
+    let download = Download {
+        digest: template_ref.blob,
+        bytes_max: SEALED_TEMPLATE_BYTES_MAX,
+    };
     let sealed = match context.gateways.get_bytes(download).await {
         Ok(sealed) => sealed,
         Err(error) => return Ok(unknown("the template", &error)),
     };
-    let plaintext = open_bytes(&job_key, &sealed, TEMPLATE_BYTES_MAX)
-        .map_err(|error| Unusable::new(AbstainReason::Key, format!("the job's key does not open the template: {error}")))?;
+    let plaintext = open_bytes(&job_key, &sealed, TEMPLATE_BYTES_MAX).map_err(|error| {
+        Unusable::new(
+            AbstainReason::Key,
+            format!("the job's key does not open the template: {error}"),
+        )
+    })?;
     let template = Template::from_bytes(&plaintext, template_ref.digest)
         .map_err(|error| Unusable::new(AbstainReason::TemplateMismatch, error.to_string()))?;
     let shape = &job.terms.shape;
@@ -93,7 +116,11 @@ pub(crate) async fn observe(context: &Context, opening_key: &OpeningKey, job: &J
             "the template divides the work in another way than the chain",
         ));
     }
-    Ok(Knowledge::Known(Materials { job_key, template, template_ref }))
+    Ok(Knowledge::Known(Materials {
+        job_key,
+        template,
+        template_ref,
+    }))
 }
 
 fn unknown(what: &str, error: &ClientError) -> Knowledge<Materials> {
@@ -109,26 +136,55 @@ fn unknown(what: &str, error: &ClientError) -> Knowledge<Materials> {
 /// Whether the template asks for no more than a slot of the offer gives. Pure.
 pub(crate) fn fits(template: &Template, offer: &ProviderOfferSpec) -> Result<(), Unusable> {
     let exceeded = |detail: String| Unusable::new(AbstainReason::TemplateMismatch, detail);
-    let unreadable = |field: &str| Unusable::new(AbstainReason::Hardware, format!("the offer's {field} cannot be read"));
-    let cpu = offer.class.cpu.millicores().map_err(|_| unreadable("class.cpu"))?;
-    let memory = offer.class.memory.bytes().map_err(|_| unreadable("class.memory"))?;
+    let unreadable = |field: &str| {
+        Unusable::new(
+            AbstainReason::Hardware,
+            format!("the offer's {field} cannot be read"),
+        )
+    };
+    let cpu = offer
+        .class
+        .cpu
+        .millicores()
+        .map_err(|_| unreadable("class.cpu"))?;
+    let memory = offer
+        .class
+        .memory
+        .bytes()
+        .map_err(|_| unreadable("class.memory"))?;
     let gpus = offer.class.gpu.as_ref().map_or(0, |gpu| gpu.count);
     let resources = &template.resources;
-    if u64::from(resources.cpu_millis) > u64::from(cpu) {
-        return Err(exceeded(format!("the template asks for {}m CPU, a slot has {cpu}m", resources.cpu_millis)));
+    if resources.cpu_millis > cpu {
+        return Err(exceeded(format!(
+            "the template asks for {}m CPU, a slot has {cpu}m",
+            resources.cpu_millis
+        )));
     }
     if resources.memory_bytes > memory {
-        return Err(exceeded(format!("the template asks for {} bytes of memory, a slot has {memory}", resources.memory_bytes)));
+        return Err(exceeded(format!(
+            "the template asks for {} bytes of memory, a slot has {memory}",
+            resources.memory_bytes
+        )));
     }
     if resources.gpus > gpus {
-        return Err(exceeded(format!("the template asks for {} GPUs, a slot has {gpus}", resources.gpus)));
+        return Err(exceeded(format!(
+            "the template asks for {} GPUs, a slot has {gpus}",
+            resources.gpus
+        )));
     }
     if template.user.uid == 0 {
         return Err(exceeded("the template wants to run as root".to_owned()));
     }
-    let allowed = offer.terms.registries.iter().any(|registry| is_under(&template.image, registry));
+    let allowed = offer
+        .terms
+        .registries
+        .iter()
+        .any(|registry| is_under(&template.image, registry));
     if !allowed {
-        return Err(Unusable::new(AbstainReason::Image, format!("the offer runs no images of {}", template.image)));
+        return Err(Unusable::new(
+            AbstainReason::Image,
+            format!("the offer runs no images of {}", template.image),
+        ));
     }
     Ok(())
 }
@@ -138,7 +194,9 @@ fn is_under(image: &str, registry: &str) -> bool {
     if registry == "*" {
         return true;
     }
-    image.strip_prefix(registry).is_some_and(|rest| rest.starts_with(['/', '@', ':']))
+    image
+        .strip_prefix(registry)
+        .is_some_and(|rest| rest.starts_with(['/', '@', ':']))
 }
 
 #[cfg(test)]

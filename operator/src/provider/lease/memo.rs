@@ -8,8 +8,14 @@ use std::{
 };
 
 use tradewind_crds::{ComputeLease, compute_lease::SeatState};
-use tradewind_gateway_api::{receipt::SignedReceipt, slice::{ReportRef, SliceReport}};
-use tradewind_market::{GroupIndex, GroupSet, SliceIndex, UnixSeconds, plan::provider::{MessageKind, ProviderWait}};
+use tradewind_gateway_api::{
+    receipt::SignedReceipt,
+    slice::{ReportRef, SliceReport},
+};
+use tradewind_market::{
+    GroupIndex, GroupSet, SliceIndex, UnixSeconds,
+    plan::provider::{MessageKind, ProviderWait},
+};
 
 use super::{
     materials::{Materials, Unusable},
@@ -32,6 +38,8 @@ pub(crate) struct Memo {
     pub(crate) indexed: GroupSet,
     pub(crate) receipts: BTreeMap<GroupIndex, SignedReceipt>,
     pub(crate) posted: BTreeMap<(MessageKind, GroupIndex), UnixSeconds>,
+    /// Messages that were sent directly, so that they are told of once.
+    pub(crate) direct: BTreeSet<(MessageKind, Vec<GroupIndex>)>,
     /// Attempts that were created and may not be seen yet.
     pub(crate) created: BTreeSet<(SliceIndex, u32)>,
     /// Whether the Secret is as it should be.

@@ -9,7 +9,10 @@ use tradewind_market::{
     document::{ResultIndex, StoredUnit},
     message::{CommitEntry, HexBytes, Receipt, RevealEntry, SeatRef},
 };
-use tradewind_result::{leaf::{RootError, Tree, result_root}, stored_root};
+use tradewind_result::{
+    leaf::{RootError, Tree, result_root},
+    stored_root,
+};
 
 use crate::keys::{Keys, Secret};
 
@@ -39,7 +42,11 @@ pub(crate) struct Place {
 
 impl Place {
     fn seat_ref(&self) -> SeatRef {
-        SeatRef { group: self.group, round: self.round_number, seat: self.seat }
+        SeatRef {
+            group: self.group,
+            round: self.round_number,
+            seat: self.seat,
+        }
     }
 }
 
@@ -49,13 +56,16 @@ impl GroupResult {
         let results: Vec<_> = units.iter().map(UnitReport::result).collect();
         let stored: Vec<_> = units.iter().map(UnitReport::stored).collect();
         let root = |tree| {
-            result_root(tree, job.as_bytes(), job_salt.as_bytes(), &results).map(|root| Hash32::from_bytes(*root.as_bytes()))
+            result_root(tree, job.as_bytes(), job_salt.as_bytes(), &results)
+                .map(|root| Hash32::from_bytes(*root.as_bytes()))
         };
         Ok(Self {
             root_a: root(Tree::A)?,
             root_b: root(Tree::B)?,
             stored_root: Hash32::from_bytes(*stored_root(&stored)?.as_bytes()),
-            size: units.iter().fold(0_u64, |sum, unit| sum.saturating_add(unit.stored_bytes)),
+            size: units
+                .iter()
+                .fold(0_u64, |sum, unit| sum.saturating_add(unit.stored_bytes)),
             units,
         })
     }
@@ -72,15 +82,26 @@ impl GroupResult {
         let hash_b = self.hash_b(keys, place);
         CommitEntry {
             seat: place.seat_ref(),
-            commitment: commitment(&context, self.root_a, salt(keys, place.round, "round salt A"), hash_b),
+            commitment: commitment(
+                &context,
+                self.root_a,
+                salt(keys, place.round, "round salt A"),
+                hash_b,
+            ),
         }
     }
 
     /// The opening of the commitment, with the gateway's receipt where there is one.
-    pub(crate) fn reveal(&self, keys: &Keys, place: &Place, receipt: Option<(&Receipt, &HexBytes)>) -> RevealEntry {
-        let (gateway, until, signature) = receipt.map_or((Address::ZERO, UnixSeconds::ZERO, HexBytes::default()), |(receipt, signature)| {
-            (receipt.gateway, receipt.until, signature.clone())
-        });
+    pub(crate) fn reveal(
+        &self,
+        keys: &Keys,
+        place: &Place,
+        receipt: Option<(&Receipt, &HexBytes)>,
+    ) -> RevealEntry {
+        let (gateway, until, signature) = receipt.map_or(
+            (Address::ZERO, UnixSeconds::ZERO, HexBytes::default()),
+            |(receipt, signature)| (receipt.gateway, receipt.until, signature.clone()),
+        );
         RevealEntry {
             seat: place.seat_ref(),
             root_a: self.root_a,
@@ -103,11 +124,21 @@ impl GroupResult {
             stored_bytes: unit.stored_bytes,
             chunk_root: Hash32::from_bytes(*unit.chunk_root.as_bytes()),
         });
-        ResultIndex { job_id: place.job, round_id: place.round, provider: place.provider, units: units.collect() }
+        ResultIndex {
+            job_id: place.job,
+            round_id: place.round,
+            provider: place.provider,
+            units: units.collect(),
+        }
     }
 
     fn hash_b(&self, keys: &Keys, place: &Place) -> Hash32 {
-        hash_b(place.round, place.provider, self.root_b, salt(keys, place.round, "round salt B"))
+        hash_b(
+            place.round,
+            place.provider,
+            self.root_b,
+            salt(keys, place.round, "round salt B"),
+        )
     }
 }
 
@@ -128,7 +159,7 @@ mod tests {
             unit: UnitIndex::new(index),
             outcome: Outcome::Exit(0),
             manifest_digest: ContentDigest::from_bytes([digest; 32]),
-            blob: ContentDigest::from_bytes([index as u8; 32]),
+            blob: ContentDigest::from_bytes([index.to_le_bytes()[0]; 32]),
             stored_bytes: 1000,
             chunk_root: ChunkRoot::from_bytes([9; 32]),
             millis: 5,
@@ -136,7 +167,12 @@ mod tests {
     }
 
     fn result(digest: u8) -> GroupResult {
-        GroupResult::new(JobId::from_bytes([1; 32]), Hash32::from_bytes([2; 32]), vec![unit(0, 7), unit(1, digest)]).unwrap()
+        GroupResult::new(
+            JobId::from_bytes([1; 32]),
+            Hash32::from_bytes([2; 32]),
+            vec![unit(0, 7), unit(1, digest)],
+        )
+        .unwrap()
     }
 
     fn place() -> Place {
@@ -163,23 +199,40 @@ mod tests {
             round: place().round,
             provider: place().provider,
         };
-        assert_eq!(commitment(&context, reveal.root_a, reveal.salt_a, reveal.hash_b), committed.commitment);
+        assert_eq!(
+            commitment(&context, reveal.root_a, reveal.salt_a, reveal.hash_b),
+            committed.commitment
+        );
         assert_eq!(reveal.seat, committed.seat);
     }
 
     #[test]
     fn seats_agree_on_root_a_and_hide_it_from_each_other_until_the_reveal() {
-        let (ours, other) = (place(), Place { provider: Address::from_bytes([9; 20]), seat: SeatIndex::new(2), ..place() });
+        let (ours, other) = (
+            place(),
+            Place {
+                provider: Address::from_bytes([9; 20]),
+                seat: SeatIndex::new(2),
+                ..place()
+            },
+        );
         let keys = Keys::for_tests();
         assert_eq!(result(7).root_a, result(7).root_a);
-        assert_ne!(result(7).commit(&keys, &ours).commitment, result(7).commit(&keys, &other).commitment);
+        assert_ne!(
+            result(7).commit(&keys, &ours).commitment,
+            result(7).commit(&keys, &other).commitment
+        );
         assert_ne!(result(7).root_a, result(8).root_a, "one unit's digest is enough");
     }
 
     #[test]
     fn the_index_says_where_each_unit_is() {
         let index = result(7).index(&place());
-        let units: Vec<_> = index.units.iter().map(|unit| (unit.unit, unit.stored_bytes)).collect();
+        let units: Vec<_> = index
+            .units
+            .iter()
+            .map(|unit| (unit.unit, unit.stored_bytes))
+            .collect();
         assert_eq!(units, [(UnitIndex::new(0), 1000), (UnitIndex::new(1), 1000)]);
         assert_eq!(result(7).size, u64::from(Units::new(2).get()) * 1000);
     }

@@ -57,7 +57,7 @@ use self::{
     slots::{Slots, is_active},
     status::{Standing, stored_reports},
 };
-use super::{ProviderError, offer};
+use super::{ProviderError, args::ProviderArgs, offer};
 use crate::shell::{self, chain::ChainView, context::Context, metrics};
 
 const KIND: &str = "ComputeLease";
@@ -65,6 +65,7 @@ const KIND: &str = "ComputeLease";
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+type PodChanges = futures::stream::BoxStream<'static, Result<Pod, watcher::Error>>;
 type GuardedLease = DeserializeGuard<ComputeLease>;
 type GuardedOffer = DeserializeGuard<ProviderOffer>;
 
@@ -78,12 +79,15 @@ pub(crate) struct OfferOf {
 impl OfferOf {
     /// Pods that it may have at once.
     pub(crate) fn slots(&self) -> u32 {
-        self.spec.slots.max.saturating_sub(self.spec.slots.reserve_for_own_pods)
+        self.spec
+            .slots
+            .max
+            .saturating_sub(self.spec.slots.reserve_for_own_pods)
     }
 }
 
 #[derive(Clone, Debug)]
-struct LeaseMetrics {
+struct Counters {
     /// `tradewind_slice_pods_total{event}`.
     pods: IntCounterVec,
     /// `tradewind_lease_messages_total{kind,by}`.
@@ -92,13 +96,17 @@ struct LeaseMetrics {
     abstentions: IntCounterVec,
 }
 
-impl LeaseMetrics {
+impl Counters {
     fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             metrics::register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
         Ok(Self {
-            pods: counters("tradewind_slice_pods_total", "Slice pods created and deleted.", &["event"])?,
+            pods: counters(
+                "tradewind_slice_pods_total",
+                "Slice pods created and deleted.",
+                &["event"],
+            )?,
             messages: counters(
                 "tradewind_lease_messages_total",
                 "Commitments, abstentions and reveals by how they were sent.",
@@ -123,11 +131,12 @@ pub(crate) struct Leases {
     canaries: Vec<SocketAddr>,
     timing: Timing,
     slots: Slots,
-    metrics: LeaseMetrics,
+    metrics: Counters,
     decimals: Mutex<HashMap<Address, Decimals>>,
     memos: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<Memo>>>>,
-    pods: Store<Pod>,
-    leases: Store<GuardedLease>,
+    /// Slice pods, a store for each namespace of the pool.
+    pods: Vec<Store<Pod>>,
+    records: Store<GuardedLease>,
     offers: Store<GuardedOffer>,
 }
 
@@ -136,17 +145,25 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
     let gate = context.readiness.gate("leases");
     gate.wait("leases and pods are not listed yet");
     check_relay(&context.args.provider.relay_url)?;
-    let (pods, mut pod_changes) = watch_pods(&context);
+    let watches = pool(&context.args.provider).map(|namespace| watch_pods(&context.client, &namespace));
+    let (pods, streams): (Vec<_>, Vec<_>) = watches.unzip();
+    let mut pod_changes = futures::stream::select_all(streams);
     let (leases, mut lease_changes) = {
         let (store, writer) = reflector::store::<GuardedLease>();
         let api: Api<GuardedLease> = Api::namespaced(context.client.clone(), &context.args.namespace);
-        let changes = watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects();
+        let changes = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .reflect(writer)
+            .touched_objects();
         (store, changes.boxed())
     };
     let (offers, mut offer_changes) = {
         let (store, writer) = reflector::store::<GuardedOffer>();
         let api: Api<GuardedOffer> = Api::all(context.client.clone());
-        let changes = watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects();
+        let changes = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .reflect(writer)
+            .touched_objects();
         (store, changes.boxed())
     };
     let this = Arc::new(Leases::new(Arc::clone(&context), pods, leases, offers)?);
@@ -165,8 +182,8 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
             change = pod_changes.next() => dirty |= seen("pods", change)?,
             change = lease_changes.next() => dirty |= seen("leases", change)?,
             change = offer_changes.next() => dirty |= seen("offers", change)?,
-            changed = chain.changed() => {
-                if changed.is_err() {
+            new_view = chain.changed() => {
+                if new_view.is_err() {
                     return Ok(());
                 }
                 dirty = true;
@@ -193,13 +210,11 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
     }
 }
 
-/// All slice pods of the cluster, without what takes room and is not looked at.
-fn watch_pods(
-    context: &Context,
-) -> (Store<Pod>, futures::stream::BoxStream<'static, Result<Pod, watcher::Error>>) {
+/// The slice pods of one namespace of the pool, without what takes room and is not looked at.
+fn watch_pods(client: &kube::Client, namespace: &str) -> (Store<Pod>, PodChanges) {
     let (store, writer) = reflector::store::<Pod>();
     let config = watcher::Config::default().labels(&format!("{}={}", PART_LABEL.0, PART_LABEL.1));
-    let changes = watcher(Api::<Pod>::all(context.client.clone()), config)
+    let changes = watcher(Api::<Pod>::namespaced(client.clone(), namespace), config)
         .default_backoff()
         .modify(|pod| {
             pod.spec = None;
@@ -208,6 +223,11 @@ fn watch_pods(
         .reflect(writer)
         .touched_objects();
     (store, changes.boxed())
+}
+
+/// The namespaces that job pods run in.
+fn pool(args: &ProviderArgs) -> impl Iterator<Item = String> {
+    (0..args.pool_size).map(|number| format!("{}-{number}", args.pool_prefix))
 }
 
 fn seen<K>(what: &'static str, change: Option<Result<K, watcher::Error>>) -> Result<bool, ProviderError> {
@@ -224,10 +244,18 @@ fn seen<K>(what: &'static str, change: Option<Result<K, watcher::Error>>) -> Res
 /// Job pods have no DNS, so the relay must be named by its address.
 fn check_relay(url: &str) -> Result<(), ProviderError> {
     let host = reqwest::Url::parse(url).ok().and_then(|url| {
-        let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = url
+            .host_str()?
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         host.parse::<IpAddr>().ok()
     });
-    if host.is_some() { Ok(()) } else { Err(ProviderError::RelayNotByAddress(url.to_owned())) }
+    if host.is_some() {
+        Ok(())
+    } else {
+        Err(ProviderError::RelayNotByAddress(url.to_owned()))
+    }
 }
 
 /// Passes under way, at most one for a job.
@@ -246,12 +274,16 @@ impl Passes {
             if self.running.len() >= room {
                 return;
             }
-            let paused = self.paused.get(&job).is_some_and(|(until, _)| *until > Instant::now());
+            let paused = self
+                .paused
+                .get(&job)
+                .is_some_and(|(until, _)| *until > Instant::now());
             if paused || !self.busy.insert(job) {
                 continue;
             }
             let (leases, view) = (Arc::clone(leases), Arc::clone(view));
-            self.running.push(async move { (job, leases.pass(job, &view).await) }.boxed());
+            self.running
+                .push(async move { (job, leases.pass(job, &view).await) }.boxed());
         }
     }
 
@@ -265,13 +297,22 @@ impl Passes {
                 let pause = self.paused.get(&job).map_or(PAUSE_FIRST, |(_, pause)| *pause);
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 match error.disposition() {
-                    Disposition::Retry => tracing::warn!(%job, %error, source, "a lease's pass failed; trying again"),
+                    Disposition::Retry => {
+                        tracing::warn!(%job, %error, source, "a lease's pass failed; trying again")
+                    }
                     Disposition::AwaitChange | Disposition::Halt => {
                         tracing::error!(%job, %error, source, "a lease's pass failed; something must change");
                     }
                 }
-                context.metrics.reconciles.with_label_values(&[KIND, error.label()]).inc();
-                self.paused.insert(job, (Instant::now() + pause, pause.saturating_mul(2).min(PAUSE_MAX)));
+                context
+                    .metrics
+                    .reconciles
+                    .with_label_values(&[KIND, error.label()])
+                    .inc();
+                self.paused.insert(
+                    job,
+                    (Instant::now() + pause, pause.saturating_mul(2).min(PAUSE_MAX)),
+                );
             }
         }
     }
@@ -280,8 +321,8 @@ impl Passes {
 impl Leases {
     fn new(
         context: Arc<Context>,
-        pods: Store<Pod>,
-        leases: Store<GuardedLease>,
+        pods: Vec<Store<Pod>>,
+        records: Store<GuardedLease>,
         offers: Store<GuardedOffer>,
     ) -> Result<Self, ProviderError> {
         let address = offer::api_server().and_then(|address| address.parse().ok());
@@ -290,13 +331,17 @@ impl Leases {
             reader: Reader::new(context.chain.node().clone(), context.market.domain.market),
             opening_key: offer::opening_key(&context.keys)?,
             canaries,
-            timing: context.args.provider.lease.timing(context.args.provider.relay_patience),
+            timing: context
+                .args
+                .provider
+                .lease
+                .timing(context.args.provider.relay_patience),
             slots: Slots::default(),
-            metrics: LeaseMetrics::register(&context.registry)?,
+            metrics: Counters::register(&context.registry)?,
             decimals: Mutex::default(),
             memos: Mutex::default(),
             pods,
-            leases,
+            records,
             offers,
             context,
         })
@@ -304,9 +349,21 @@ impl Leases {
 
     fn listed(&self) -> bool {
         let ready = |done: Option<bool>| done == Some(true);
-        ready(self.pods.wait_until_ready().now_or_never().map(|done| done.is_ok()))
-            && ready(self.leases.wait_until_ready().now_or_never().map(|done| done.is_ok()))
-            && ready(self.offers.wait_until_ready().now_or_never().map(|done| done.is_ok()))
+        let listed =
+            |store: &Store<Pod>| ready(store.wait_until_ready().now_or_never().map(|done| done.is_ok()));
+        self.pods.iter().all(listed)
+            && ready(
+                self.records
+                    .wait_until_ready()
+                    .now_or_never()
+                    .map(|done| done.is_ok()),
+            )
+            && ready(
+                self.offers
+                    .wait_until_ready()
+                    .now_or_never()
+                    .map(|done| done.is_ok()),
+            )
     }
 
     /// Jobs in which something may be left to do, those that must commit first in front.
@@ -316,10 +373,15 @@ impl Leases {
             .finalized()
             .jobs_of_provider(account)
             .filter_map(|id| {
-                let Knowledge::Known(job) = view.finalized().job(id) else { return None };
+                let Knowledge::Known(job) = view.finalized().job(id) else {
+                    return None;
+                };
                 let stored = self.stored_lease(id);
                 let open = stored.is_some_and(|lease| !is_closed(&lease)) || is_live(&job, account);
-                let urgent = job.seats_of(account).filter_map(|(group, ..)| job.commit_deadline(group)).min();
+                let urgent = job
+                    .seats_of(account)
+                    .filter_map(|(group, ..)| job.commit_deadline(group))
+                    .min();
                 open.then_some((urgent.unwrap_or(tradewind_market::UnixSeconds::MAX), id))
             })
             .collect();
@@ -328,12 +390,16 @@ impl Leases {
     }
 
     fn stored_lease(&self, job: JobId) -> Option<ComputeLease> {
-        let key = reflector::ObjectRef::<GuardedLease>::new_with(&lease_name(job), lease_type())
-            .within(&self.context.args.namespace);
-        match &self.leases.get(&key)?.0 {
+        let key =
+            reflector::ObjectRef::<GuardedLease>::new(&lease_name(job)).within(&self.context.args.namespace);
+        match &self.records.get(&key)?.0 {
             Ok(lease) => Some(lease.clone()),
             Err(error) => {
-                self.context.metrics.invalid_objects.with_label_values(&[KIND]).inc();
+                self.context
+                    .metrics
+                    .invalid_objects
+                    .with_label_values(&[KIND])
+                    .inc();
                 tracing::debug!(%job, %error, "a lease cannot be read");
                 None
             }
@@ -347,24 +413,38 @@ impl Leases {
             .map(|object| {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 let series = offer::series(&namespace, &name);
-                (series, OfferOf { reference: OfferRef { namespace, name }, spec: object.spec.clone() })
+                (
+                    series,
+                    OfferOf {
+                        reference: OfferRef { namespace, name },
+                        spec: object.spec.clone(),
+                    },
+                )
             })
             .collect()
     }
 
     fn slice_pods(&self) -> Vec<SlicePodState> {
-        self.pods.state().iter().filter_map(|pod| results::read(pod)).collect()
+        let pods = self.pods.iter().flat_map(Store::state);
+        pods.filter_map(|pod| results::read(&pod)).collect()
     }
 
     fn memo(&self, job: JobId) -> Arc<tokio::sync::Mutex<Memo>> {
-        Arc::clone(self.memos.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default())
+        Arc::clone(
+            self.memos
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(job)
+                .or_default(),
+        )
     }
 
     /// One pass over one job.
     async fn pass(&self, id: JobId, view: &ChainView) -> Result<(), ProviderError> {
         let begun = Instant::now();
         let (final_job, newest) = (view.finalized().job(id), view.head().job(id));
-        let (Knowledge::Known(job), Knowledge::Known(newest), Some(now)) = (final_job, newest, view.now()) else {
+        let (Knowledge::Known(job), Knowledge::Known(newest), Some(now)) = (final_job, newest, view.now())
+        else {
             // Nothing is deleted, said or paid for on what is not known.
             tracing::warn!(job = %id, "the job's events do not fit; it is left as it is");
             return Ok(());
@@ -372,11 +452,21 @@ impl Leases {
         let memo = self.memo(id);
         let mut memo = memo.lock().await;
         let offers = self.offers_by_series();
-        let Some(lease) = self.record(&job, &offers, &mut memo).await? else { return Ok(()) };
-        let pool = lease.annotations().get(POOL_ANNOTATION).cloned().unwrap_or_else(|| self.pool_of(id));
+        let Some(lease) = self.record(&job, &offers, &mut memo).await? else {
+            return Ok(());
+        };
+        let pool = lease
+            .annotations()
+            .get(POOL_ANNOTATION)
+            .cloned()
+            .unwrap_or_else(|| self.pool_of(id));
         let pods = self.slice_pods();
         let prefix = format!("{}-", lease_name(id));
-        let own: Vec<_> = pods.iter().filter(|pod| pod.name.starts_with(&prefix)).cloned().collect();
+        let own: Vec<_> = pods
+            .iter()
+            .filter(|pod| pod.name.starts_with(&prefix))
+            .cloned()
+            .collect();
         let stored = stored_reports(lease.status.as_ref());
         let seen = Seen {
             job: &job,
@@ -406,10 +496,22 @@ impl Leases {
             &self.timing,
             now,
         );
-        let target = Target { job: &job, view, offers: &offers, pods: &pods, pool: &pool, now };
+        let target = Target {
+            job: &job,
+            view,
+            offers: &offers,
+            pods: &pods,
+            pool: &pool,
+            now,
+        };
         let applied = self.apply_all(&target, &plan, &mut memo).await;
         let decimals = self.decimals(job.terms.pricing.token).await;
-        let standing = Standing { job: &newest, pods: &pod_views, plan: &plan, decimals };
+        let standing = Standing {
+            job: &newest,
+            pods: &pod_views,
+            plan: &plan,
+            decimals,
+        };
         // A step that failed is told of too; it does not keep the status from being written.
         let finished_early = applied.is_err() && plan.contains(&ProviderStep::Finish);
         if !finished_early {
@@ -420,7 +522,9 @@ impl Leases {
             tracing::info!(job = %id, "the lease is closed");
             *memo = Memo::default();
         }
-        self.context.metrics.reconciled(KIND, "done", begun.elapsed().as_secs_f64());
+        self.context
+            .metrics
+            .reconciled(KIND, "done", begun.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -456,10 +560,13 @@ impl Leases {
         own: &[SlicePodState],
         pods: &[SlicePodState],
     ) -> SlotCount {
-        let series: BTreeSet<u32> = job.seats_of(self.context.account()).map(|(_, _, seat, _)| seat.series).collect();
-        let free = series.iter().filter_map(|series| {
-            Some(self.slots.free(*series, offers.get(series)?.slots(), pods))
-        });
+        let series: BTreeSet<u32> = job
+            .seats_of(self.context.account())
+            .map(|(_, _, seat, _)| seat.series)
+            .collect();
+        let free = series
+            .iter()
+            .filter_map(|series| Some(self.slots.free(*series, offers.get(series)?.slots(), pods)));
         let active = own.iter().filter(|pod| is_active(pod)).count();
         SlotCount::new(free.fold(u32::try_from(active).unwrap_or(u32::MAX), u32::saturating_add))
     }
@@ -472,10 +579,21 @@ impl Leases {
         memo: &mut Memo,
     ) -> Result<Option<ComputeLease>, ProviderError> {
         let account = self.context.account();
-        let api: Api<ComputeLease> = Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
-        let references = offers.iter().map(|(series, offer)| (*series, offer.reference.clone())).collect();
+        let api: Api<ComputeLease> =
+            Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
+        let references = offers
+            .iter()
+            .map(|(series, offer)| (*series, offer.reference.clone()))
+            .collect();
         let (namespace, domain) = (&self.context.args.namespace, &self.context.market.domain);
-        let found = lease(job, domain, account, &references, namespace, &self.pool_of(job.id));
+        let found = lease(
+            job,
+            domain,
+            account,
+            &references,
+            namespace,
+            &self.pool_of(job.id),
+        );
         let stored = match self.stored_lease(job.id) {
             Some(stored) => Some(newer(stored, memo.lease.take())),
             None => memo.lease.take(),
@@ -492,9 +610,10 @@ impl Leases {
                     tracing::info!(job = %job.id, lease = name, "a lease begins");
                     created
                 }
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                    api.get(&name).await.map_err(ProviderError::kubernetes("read a lease"))?
-                }
+                Err(kube::Error::Api(status)) if status.is_already_exists() => api
+                    .get(&name)
+                    .await
+                    .map_err(ProviderError::kubernetes("read a lease"))?,
                 Err(error) => return Err(ProviderError::kubernetes("create a lease")(error)),
             };
             memo.lease = Some(created.clone());
@@ -507,8 +626,11 @@ impl Leases {
             return Ok(None);
         }
         let more = found.and_then(|found| add_awards(&stored.spec.awards, &found.spec.awards));
-        let Some(awards) = more.filter(|_| !self.context.args.observe_only) else { return Ok(Some(stored)) };
-        let patch = json!({"metadata": {"resourceVersion": stored.resource_version()}, "spec": {"awards": awards}});
+        let Some(awards) = more.filter(|_| !self.context.args.observe_only) else {
+            return Ok(Some(stored));
+        };
+        let patch =
+            json!({"metadata": {"resourceVersion": stored.resource_version()}, "spec": {"awards": awards}});
         let patched = api
             .patch(&stored.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await
@@ -522,18 +644,30 @@ impl Leases {
     fn pool_of(&self, job: JobId) -> String {
         let args = &self.context.args.provider;
         let [a, b, c, d, ..] = *job.as_bytes();
-        format!("{}-{}", args.pool_prefix, u32::from_be_bytes([a, b, c, d]) % u32::from(args.pool_size))
+        format!(
+            "{}-{}",
+            args.pool_prefix,
+            u32::from_be_bytes([a, b, c, d]) % u32::from(args.pool_size)
+        )
     }
 
     /// The token's decimals; they never change. `None` while the chain does not answer.
     async fn decimals(&self, token: Address) -> Option<Decimals> {
-        let known = self.decimals.lock().unwrap_or_else(PoisonError::into_inner).get(&token).copied();
+        let known = self
+            .decimals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&token)
+            .copied();
         if known.is_some() {
             return known;
         }
         match self.reader.token_decimals(token, BlockTag::Latest).await {
             Ok(decimals) => {
-                self.decimals.lock().unwrap_or_else(PoisonError::into_inner).insert(token, decimals);
+                self.decimals
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(token, decimals);
                 Some(decimals)
             }
             Err(error) => {
@@ -552,10 +686,12 @@ impl Leases {
         let over: BTreeMap<String, JobId> = view
             .finalized()
             .jobs_of_provider(account)
-            .filter(|id| matches!(view.finalized().job(*id), Knowledge::Known(job) if !is_live(&job, account)))
+            .filter(
+                |id| matches!(view.finalized().job(*id), Knowledge::Known(job) if !is_live(&job, account)),
+            )
             .map(|id| (lease_name(id), id))
             .collect();
-        for pod in self.pods.state() {
+        for pod in self.pods.iter().flat_map(Store::state) {
             let owner = pod.labels().get(LEASE_LABEL).and_then(|name| over.get(name));
             if let (Some(job), Some(pod)) = (owner, results::read(&pod))
                 && !pod.leaving
@@ -566,8 +702,9 @@ impl Leases {
             }
         }
         let kept = self.context.args.provider.lease.lease_kept.as_secs();
-        let api: Api<ComputeLease> = Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
-        for object in self.leases.state() {
+        let api: Api<ComputeLease> =
+            Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
+        for object in self.records.state() {
             let Ok(lease) = &object.0 else { continue };
             let closed_at = closed_at(lease);
             let name = lease.name_any();
@@ -595,17 +732,23 @@ fn newer(stored: ComputeLease, written: Option<ComputeLease>) -> ComputeLease {
 }
 
 fn is_closed(lease: &ComputeLease) -> bool {
-    lease.status.as_ref().is_some_and(|status| status.phase == Some(LeasePhase::Closed))
+    lease
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase == Some(LeasePhase::Closed))
 }
 
 fn closed_at(lease: &ComputeLease) -> Option<u64> {
-    let status = lease.status.as_ref().filter(|status| status.phase == Some(LeasePhase::Closed))?;
-    let last = status.conditions.iter().map(|condition| condition.last_transition_time.0.as_second()).max()?;
+    let status = lease
+        .status
+        .as_ref()
+        .filter(|status| status.phase == Some(LeasePhase::Closed))?;
+    let last = status
+        .conditions
+        .iter()
+        .map(|condition| condition.last_transition_time.0.as_second())
+        .max()?;
     u64::try_from(last).ok()
-}
-
-fn lease_type() -> <GuardedLease as kube::Resource>::DynamicType {
-    <GuardedLease as kube::Resource>::DynamicType::default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What there is of a lease: pods, reports, materials. It reads, and changes nothing but what it remembers.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, stream};
 use tradewind_gateway_api::slice::{AbstainCause, ReportRef};
@@ -65,7 +68,7 @@ impl Leases {
         self.fetch_reports(seen, &wanted, pods, memo).await;
         let mut results = BTreeMap::new();
         for seat in &wanted {
-            let unfit = self.unfit(seat, seen.offers, memo);
+            let unfit = Self::unfit(seat, seen.offers, memo);
             for slice in &seat.slices {
                 let own: Vec<_> = pods.iter().filter(|pod| pod.slice == *slice).collect();
                 if let Some(result) = self.result(seen.now, *slice, &own, unfit.as_ref(), memo) {
@@ -75,7 +78,7 @@ impl Leases {
             combine(seen.job, seat, memo);
         }
         let materials = match known_materials {
-            Knowledge::Known(()) if self.offers_known(&wanted, seen.offers) => Knowledge::Known(()),
+            Knowledge::Known(()) if Self::offers_known(&wanted, seen.offers) => Knowledge::Known(()),
             // Without its offer it is not known how a pod must be shut in.
             Knowledge::Known(()) | Knowledge::Unknown => Knowledge::Unknown,
             Knowledge::Absent => Knowledge::Absent,
@@ -85,29 +88,42 @@ impl Leases {
             Knowledge::Absent => Knowledge::Absent,
             Knowledge::Unknown => Knowledge::Unknown,
         };
-        Facts { materials, pods, results }
+        Facts {
+            materials,
+            pods,
+            results,
+        }
     }
 
     /// Seats that still have to commit, or to show what they committed to.
     fn wanted(&self, seen: &Seen<'_>) -> Vec<Wanted> {
         let account = self.context.account();
-        let seats = seen.job.seats_of(account).filter_map(|(group, place, seat, record)| {
-            if record.state.is_ended() || seen.job.round_id(group).is_none() {
-                return None;
-            }
-            let newest = seen.newest.group(group)?.seat(place)?;
-            let open = match &newest.state {
-                SeatState::Awarded | SeatState::Committed { .. } => true,
-                SeatState::Opened { opening } => opening.stored.is_none(),
-                SeatState::Abstained { .. } | SeatState::Judged { .. } | SeatState::Settled { .. } => false,
-            };
-            let slices = seen.job.terms.shape.group_slices(group).collect();
-            open.then_some(Wanted { group, series: seat.series, slices })
-        });
+        let seats = seen
+            .job
+            .seats_of(account)
+            .filter_map(|(group, place, seat, record)| {
+                if record.state.is_ended() || seen.job.round_id(group).is_none() {
+                    return None;
+                }
+                let newest = seen.newest.group(group)?.seat(place)?;
+                let open = match &newest.state {
+                    SeatState::Awarded | SeatState::Committed { .. } => true,
+                    SeatState::Opened { opening } => opening.stored.is_none(),
+                    SeatState::Abstained { .. } | SeatState::Judged { .. } | SeatState::Settled { .. } => {
+                        false
+                    }
+                };
+                let slices = seen.job.terms.shape.group_slices(group).collect();
+                open.then_some(Wanted {
+                    group,
+                    series: seat.series,
+                    slices,
+                })
+            });
         seats.collect()
     }
 
-    fn offers_known(&self, wanted: &[Wanted], offers: &BTreeMap<u32, OfferOf>) -> bool {
+    fn offers_known(wanted: &[Wanted], offers: &BTreeMap<u32, OfferOf>) -> bool {
         let missing = wanted.iter().find(|seat| !offers.contains_key(&seat.series));
         if let Some(seat) = missing {
             tracing::warn!(group = %seat.group, series = seat.series, "the ProviderOffer of a seat is gone; create it again to have its work done");
@@ -139,7 +155,7 @@ impl Leases {
     }
 
     /// Why a seat's slices cannot be run here, for good.
-    fn unfit(&self, seat: &Wanted, offers: &BTreeMap<u32, OfferOf>, memo: &Memo) -> Option<Unusable> {
+    fn unfit(seat: &Wanted, offers: &BTreeMap<u32, OfferOf>, memo: &Memo) -> Option<Unusable> {
         if memo.unusable.is_some() {
             return memo.unusable.clone();
         }
@@ -147,7 +163,13 @@ impl Leases {
         fits(template, &offers.get(&seat.series)?.spec).err()
     }
 
-    async fn fetch_reports(&self, seen: &Seen<'_>, wanted: &[Wanted], pods: &[SlicePodState], memo: &mut Memo) {
+    async fn fetch_reports(
+        &self,
+        seen: &Seen<'_>,
+        wanted: &[Wanted],
+        pods: &[SlicePodState],
+        memo: &mut Memo,
+    ) {
         let slices: BTreeSet<SliceIndex> = wanted
             .iter()
             .filter(|seat| !memo.groups.contains_key(&seat.group))
@@ -159,21 +181,31 @@ impl Leases {
             PodEnd::Said(message) => Some((pod.slice, Some(pod.attempt), message.report?)),
             PodEnd::Waiting | PodEnd::Running | PodEnd::NoImage(_) | PodEnd::Lost { .. } => None,
         });
-        let kept = seen.stored.iter().map(|(slice, at)| (*slice, None, *at));
+        let remembered = seen.stored.iter().map(|(slice, at)| (*slice, None, *at));
         let mut candidates: BTreeMap<SliceIndex, (Option<u32>, ReportRef)> = BTreeMap::new();
-        for (slice, attempt, at) in said.chain(kept) {
+        for (slice, attempt, at) in said.chain(remembered) {
             let bad = attempt.is_some_and(|attempt| memo.bad_reports.contains(&(slice, attempt)));
             if slices.contains(&slice) && !bad {
                 candidates.entry(slice).or_insert((attempt, at));
             }
         }
         let job = seen.job;
-        let fetches = candidates.into_iter().filter_map(|(slice, (attempt, at))| {
+        let requests = candidates.into_iter().filter_map(|(slice, (attempt, at))| {
             let units = job.terms.shape.slice_units(slice)?;
             let (gateways, key, id) = (&self.context.gateways, &self.opening_key, job.id);
-            Some(async move { (slice, attempt, at, fetch_report(gateways, key, id, units, at).await) })
+            Some(async move {
+                (
+                    slice,
+                    attempt,
+                    at,
+                    fetch_report(gateways, key, id, units, at).await,
+                )
+            })
         });
-        let fetched: Vec<_> = stream::iter(fetches).buffer_unordered(REPORTS_AT_ONCE).collect().await;
+        let fetched: Vec<_> = stream::iter(requests)
+            .buffer_unordered(REPORTS_AT_ONCE)
+            .collect()
+            .await;
         for (slice, attempt, at, report) in fetched {
             match report {
                 Ok(report) => {
@@ -222,11 +254,21 @@ impl Leases {
 
     fn views(&self, job: &Job<'_>, pods: &[SlicePodState], memo: &mut Memo) -> Vec<PodView> {
         let mut views: Vec<PodView> = pods.iter().map(|pod| view(pod, memo)).collect();
-        memo.created.retain(|(slice, attempt)| self.slots.is_unseen(&pod_name(job.id, *slice, *attempt)));
+        memo.created
+            .retain(|(slice, attempt)| self.slots.is_unseen(&pod_name(job.id, *slice, *attempt)));
         for (slice, attempt) in &memo.created {
-            if !pods.iter().any(|pod| (pod.slice, pod.attempt) == (*slice, *attempt)) {
-                let phase = PodPhase::Pending { cause: AbstainReason::Hardware };
-                views.push(PodView { slice: *slice, attempt: *attempt, phase });
+            if !pods
+                .iter()
+                .any(|pod| (pod.slice, pod.attempt) == (*slice, *attempt))
+            {
+                let phase = PodPhase::Pending {
+                    cause: AbstainReason::Hardware,
+                };
+                views.push(PodView {
+                    slice: *slice,
+                    attempt: *attempt,
+                    phase,
+                });
             }
         }
         views
@@ -241,13 +283,18 @@ fn combine(job: &Job<'_>, seat: &Wanted, memo: &mut Memo) {
     let Some(materials) = &memo.materials else { return };
     let reports: Option<Vec<_>> = seat.slices.iter().map(|slice| memo.reports.get(slice)).collect();
     let Some(reports) = reports else { return };
-    let units = reports.iter().flat_map(|(_, report)| report.units.iter().copied()).collect();
+    let units = reports
+        .iter()
+        .flat_map(|(_, report)| report.units.iter().copied())
+        .collect();
     match GroupResult::new(job.id, materials.template.job_salt, units) {
         Ok(result) => {
             tracing::info!(job = %job.id, group = %seat.group, root = %result.root_a, bytes = result.size, "a group is done");
             memo.groups.insert(seat.group, Arc::new(result));
         }
-        Err(error) => tracing::error!(job = %job.id, group = %seat.group, %error, "a group's results have no root"),
+        Err(error) => {
+            tracing::error!(job = %job.id, group = %seat.group, %error, "a group's results have no root")
+        }
     }
 }
 
@@ -272,12 +319,21 @@ fn passes(cause: AbstainCause) -> bool {
 }
 
 fn view(pod: &SlicePodState, memo: &Memo) -> PodView {
-    let failed = |cause| PodPhase::Failed { cause, at: pod.finished };
+    let failed = |cause| PodPhase::Failed {
+        cause,
+        at: pod.finished,
+    };
     let phase = match &pod.end {
-        PodEnd::Waiting => PodPhase::Pending { cause: AbstainReason::Hardware },
-        PodEnd::NoImage(_) => PodPhase::Pending { cause: AbstainReason::Image },
+        PodEnd::Waiting => PodPhase::Pending {
+            cause: AbstainReason::Hardware,
+        },
+        PodEnd::NoImage(_) => PodPhase::Pending {
+            cause: AbstainReason::Image,
+        },
         PodEnd::Running => PodPhase::Running,
-        PodEnd::Said(_) if memo.bad_reports.contains(&(pod.slice, pod.attempt)) => failed(AbstainReason::Storage),
+        PodEnd::Said(_) if memo.bad_reports.contains(&(pod.slice, pod.attempt)) => {
+            failed(AbstainReason::Storage)
+        }
         PodEnd::Said(message) => match &message.abstain {
             Some(abstain) if passes(abstain.cause) => {
                 failed(abstain_reason(message).unwrap_or(AbstainReason::Hardware))
@@ -287,7 +343,11 @@ fn view(pod: &SlicePodState, memo: &Memo) -> PodView {
         PodEnd::Lost { deadline: true } => failed(AbstainReason::TimeLimit),
         PodEnd::Lost { deadline: false } => failed(AbstainReason::Preempted),
     };
-    PodView { slice: pod.slice, attempt: pod.attempt, phase }
+    PodView {
+        slice: pod.slice,
+        attempt: pod.attempt,
+        phase,
+    }
 }
 
 #[cfg(test)]
@@ -327,9 +387,27 @@ mod tests {
         let at = UnixSeconds::new(20);
         for (end, phase) in [
             (PodEnd::Running, PodPhase::Running),
-            (PodEnd::Lost { deadline: true }, PodPhase::Failed { cause: AbstainReason::TimeLimit, at }),
-            (PodEnd::Lost { deadline: false }, PodPhase::Failed { cause: AbstainReason::Preempted, at }),
-            (gave_up(AbstainCause::Node), PodPhase::Failed { cause: AbstainReason::Hardware, at }),
+            (
+                PodEnd::Lost { deadline: true },
+                PodPhase::Failed {
+                    cause: AbstainReason::TimeLimit,
+                    at,
+                },
+            ),
+            (
+                PodEnd::Lost { deadline: false },
+                PodPhase::Failed {
+                    cause: AbstainReason::Preempted,
+                    at,
+                },
+            ),
+            (
+                gave_up(AbstainCause::Node),
+                PodPhase::Failed {
+                    cause: AbstainReason::Hardware,
+                    at,
+                },
+            ),
             (gave_up(AbstainCause::OutOfMemory), PodPhase::Succeeded),
         ] {
             assert_eq!(view(&pod(end.clone()), &memo).phase, phase, "{end:?}");

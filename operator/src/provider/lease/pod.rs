@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tradewind_gateway_api::{
     slice::{
-        BIN_PATH, BIN_SUBPATH, CONTROL_PATH, CONTROL_SUBPATH, GRANT_PATH, HOME_PATH, HOME_SUBPATH, INPUTS_PATH,
-        INPUTS_SUBPATH, OUTPUT_SUBPATH, SCRATCH_PATH, SCRATCH_SUBPATH, SLICE_VARIABLE, STEP_PROGRAM, SliceConfig,
-        VOLUME_PATH, volume_bytes, writable_subpath,
+        BIN_PATH, BIN_SUBPATH, CONTROL_PATH, CONTROL_SUBPATH, GRANT_PATH, HOME_PATH, HOME_SUBPATH,
+        INPUTS_PATH, INPUTS_SUBPATH, OUTPUT_SUBPATH, SCRATCH_PATH, SCRATCH_SUBPATH, SLICE_VARIABLE,
+        STEP_PROGRAM, SliceConfig, VOLUME_PATH, volume_bytes, writable_subpath,
     },
     template::Template,
 };
@@ -67,7 +67,13 @@ pub(crate) fn pod_name(job: JobId, slice: SliceIndex, attempt: u32) -> String {
 
 /// The pod.
 pub(crate) fn slice_pod(slice: &SlicePod<'_>) -> Result<Pod, ProviderError> {
-    let SlicePod { job, slice: index, config, template, .. } = slice;
+    let SlicePod {
+        job,
+        slice: index,
+        config,
+        template,
+        ..
+    } = slice;
     let text = serde_json::to_string(config).map_err(ProviderError::Document)?;
     let env = json!([{"name": SLICE_VARIABLE, "value": text}]);
     let units = u64::from(config.units.get());
@@ -174,9 +180,7 @@ fn run(template: &Template) -> Value {
             {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": ""},
         ]);
     }
-    let mount = |path: &str, sub_path: &str, read_only: bool| {
-        json!({"name": "slice", "mountPath": path, "subPath": sub_path, "readOnly": read_only})
-    };
+    let mount = |path: &str, sub_path: &str, read_only: bool| json!({"name": "slice", "mountPath": path, "subPath": sub_path, "readOnly": read_only});
     let mut mounts = vec![
         mount(BIN_PATH, BIN_SUBPATH, true),
         mount(CONTROL_PATH, CONTROL_SUBPATH, true),
@@ -215,7 +219,11 @@ mod tests {
             user: User { uid: 1000, gid: 1001 },
             command: vec!["render".to_owned()],
             env: Vec::new(),
-            resources: Resources { cpu_millis: 1500, memory_bytes: 1 << 30, gpus: 0 },
+            resources: Resources {
+                cpu_millis: 1500,
+                memory_bytes: 1 << 30,
+                gpus: 0,
+            },
             completions: Units::new(24),
             slice: Units::new(4),
             seconds_per_unit: Seconds::new(60),
@@ -260,16 +268,35 @@ mod tests {
         let spec = &pod["spec"];
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(spec["enableServiceLinks"], false);
-        for field in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "serviceAccountName"] {
+        for field in [
+            "hostNetwork",
+            "hostPID",
+            "hostIPC",
+            "shareProcessNamespace",
+            "serviceAccountName",
+        ] {
             assert!(spec[field].is_null(), "{field}");
         }
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
-        let containers = spec["initContainers"].as_array().unwrap().iter().chain(spec["containers"].as_array().unwrap());
+        let containers = spec["initContainers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .chain(spec["containers"].as_array().unwrap());
         for container in containers {
             let security = &container["securityContext"];
-            assert_eq!(security["allowPrivilegeEscalation"], false, "{}", container["name"]);
+            assert_eq!(
+                security["allowPrivilegeEscalation"], false,
+                "{}",
+                container["name"]
+            );
             assert_eq!(security["readOnlyRootFilesystem"], true, "{}", container["name"]);
-            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{}", container["name"]);
+            assert_eq!(
+                security["capabilities"]["drop"],
+                json!(["ALL"]),
+                "{}",
+                container["name"]
+            );
         }
     }
 
@@ -279,7 +306,10 @@ mod tests {
         let run = &pod["spec"]["containers"][0];
         for mount in run["volumeMounts"].as_array().unwrap() {
             assert_eq!(mount["name"], "slice", "{mount}");
-            assert!(mount["subPath"].as_str().is_some_and(|path| !path.is_empty()), "{mount}");
+            assert!(
+                mount["subPath"].as_str().is_some_and(|path| !path.is_empty()),
+                "{mount}"
+            );
         }
         let read_only = |path: &str| {
             let mounts = run["volumeMounts"].as_array().unwrap();
@@ -287,14 +317,23 @@ mod tests {
         };
         assert!(read_only(BIN_PATH) && read_only(CONTROL_PATH) && read_only(INPUTS_PATH));
         assert!(!read_only("/out") && !read_only("/var/cache"));
-        assert!(run["env"].as_array().unwrap().iter().all(|variable| variable["name"] != SLICE_VARIABLE));
+        assert!(
+            run["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|variable| variable["name"] != SLICE_VARIABLE)
+        );
     }
 
     #[test]
     fn gpus_that_were_not_bought_are_not_seen() {
         let none = pod(|_| {}, "", false);
         let none = &none["spec"]["containers"][0];
-        assert_eq!(none["env"][0], json!({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}));
+        assert_eq!(
+            none["env"][0],
+            json!({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"})
+        );
         let two = pod(|template| template.resources.gpus = 2, "", false);
         let two = &two["spec"]["containers"][0];
         assert_eq!(two["resources"]["limits"]["nvidia.com/gpu"], "2");
@@ -314,8 +353,14 @@ mod tests {
     #[test]
     fn a_pod_is_found_by_its_lease_and_named_by_its_attempt() {
         let pod = pod(|_| {}, "", false);
-        assert_eq!(pod["metadata"]["name"], "job-abababababababababababababababab-2-2");
-        assert_eq!(pod["metadata"]["labels"][LEASE_LABEL], "job-abababababababababababababababab");
+        assert_eq!(
+            pod["metadata"]["name"],
+            "job-abababababababababababababababab-2-2"
+        );
+        assert_eq!(
+            pod["metadata"]["labels"][LEASE_LABEL],
+            "job-abababababababababababababababab"
+        );
         assert_eq!(pod["metadata"]["labels"][ATTEMPT_LABEL], "2");
         assert_eq!(pod["spec"]["activeDeadlineSeconds"], 300 + 4 * 90 + 300 + 120);
     }

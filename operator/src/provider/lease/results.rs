@@ -56,7 +56,11 @@ pub(crate) enum PodEnd {
 pub(crate) fn read(pod: &Pod) -> Option<SlicePodState> {
     let label = |key: &str| pod.metadata.labels.as_ref()?.get(key)?.parse::<u32>().ok();
     let seconds = |time: Timestamp| UnixSeconds::new(u64::try_from(time.as_second()).unwrap_or_default());
-    let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let created = pod
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     Some(SlicePodState {
         name: pod.metadata.name.clone()?,
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -72,31 +76,58 @@ pub(crate) fn read(pod: &Pod) -> Option<SlicePodState> {
 
 fn finished(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)).max()
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    containers
+        .filter_map(|status| {
+            Some(
+                status
+                    .state
+                    .as_ref()?
+                    .terminated
+                    .as_ref()?
+                    .finished_at
+                    .as_ref()?
+                    .0,
+            )
+        })
+        .max()
 }
 
 fn end(pod: &Pod) -> PodEnd {
-    let Some(status) = &pod.status else { return PodEnd::Waiting };
+    let Some(status) = &pod.status else {
+        return PodEnd::Waiting;
+    };
     let collect = find(status.init_container_statuses.as_deref(), "collect");
     let ended = |container: &ContainerStatus| {
-        let states = [container.state.as_ref(), container.last_state.as_ref()];
-        states.into_iter().flatten().find_map(|state| state.terminated.as_ref()?.message.clone())
+        let seen = [container.state.as_ref(), container.last_state.as_ref()];
+        seen.into_iter()
+            .flatten()
+            .find_map(|state| state.terminated.as_ref()?.message.clone())
     };
-    if let Some(message) = collect.and_then(ended).and_then(|text| TerminationMessage::from_text(&text).ok()) {
+    if let Some(message) = collect
+        .and_then(ended)
+        .and_then(|text| TerminationMessage::from_text(&text).ok())
+    {
         return PodEnd::Said(message);
     }
     match status.phase.as_deref() {
         Some("Succeeded") => PodEnd::Lost { deadline: false },
-        Some("Failed") => PodEnd::Lost { deadline: status.reason.as_deref() == Some("DeadlineExceeded") },
+        Some("Failed") => PodEnd::Lost {
+            deadline: status.reason.as_deref() == Some("DeadlineExceeded"),
+        },
         Some("Running") => PodEnd::Running,
         _ => {
             let run = find(status.container_statuses.as_deref(), "run");
             let waiting = run.and_then(|run| run.state.as_ref()?.waiting.as_ref());
             match waiting.and_then(|waiting| Some((waiting.reason.as_deref()?, waiting.message.clone()))) {
-                Some(("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError", message)) => {
-                    PodEnd::NoImage(message.unwrap_or_default())
-                }
+                Some((
+                    "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError",
+                    message,
+                )) => PodEnd::NoImage(message.unwrap_or_default()),
                 _ => PodEnd::Waiting,
             }
         }
@@ -104,7 +135,10 @@ fn end(pod: &Pod) -> PodEnd {
 }
 
 fn find<'a>(statuses: Option<&'a [ContainerStatus]>, name: &str) -> Option<&'a ContainerStatus> {
-    statuses.unwrap_or_default().iter().find(|status| status.name == name)
+    statuses
+        .unwrap_or_default()
+        .iter()
+        .find(|status| status.name == name)
 }
 
 /// Why a report cannot be used.
@@ -127,7 +161,12 @@ pub(crate) async fn fetch_report(
     at: ReportRef,
 ) -> Result<SliceReport, ReportError> {
     let not = |error: &dyn std::fmt::Display| ReportError::NotTheSlices(error.to_string());
-    let sealed = gateways.get_bytes(Download { digest: at.blob, bytes_max: SEALED_REPORT_BYTES_MAX }).await?;
+    let sealed = gateways
+        .get_bytes(Download {
+            digest: at.blob,
+            bytes_max: SEALED_REPORT_BYTES_MAX,
+        })
+        .await?;
     let plaintext = open_bytes(key, &sealed, REPORT_BYTES_MAX).map_err(|error| not(&error))?;
     if tradewind_result::ContentDigest::of(&plaintext) != at.digest {
         return Err(not(&"its digest is another"));
@@ -152,7 +191,8 @@ mod tests {
 
     use super::*;
 
-    const SAID: &str = r#"{"firstUnit":0,"units":0,"failed":0,"abstain":{"cause":"TimeLimit","unit":3,"detail":"60 s"}}"#;
+    const SAID: &str =
+        r#"{"firstUnit":0,"units":0,"failed":0,"abstain":{"cause":"TimeLimit","unit":3,"detail":"60 s"}}"#;
 
     fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({
@@ -174,7 +214,10 @@ mod tests {
     fn only_collect_is_believed() {
         let ended = json!({"terminated": {"exitCode": 0, "message": SAID}});
         let said = TerminationMessage::from_text(SAID).unwrap();
-        check(&json!({"phase": "Succeeded", "initContainerStatuses": [container("collect", &ended)]}), &PodEnd::Said(said));
+        check(
+            &json!({"phase": "Succeeded", "initContainerStatuses": [container("collect", &ended)]}),
+            &PodEnd::Said(said),
+        );
         check(
             &json!({"phase": "Succeeded", "containerStatuses": [container("run", &ended)]}),
             &PodEnd::Lost { deadline: false },
@@ -183,8 +226,14 @@ mod tests {
 
     #[test]
     fn a_pod_that_ends_without_a_word_is_lost() {
-        check(&json!({"phase": "Failed", "reason": "DeadlineExceeded"}), &PodEnd::Lost { deadline: true });
-        check(&json!({"phase": "Failed", "reason": "Evicted"}), &PodEnd::Lost { deadline: false });
+        check(
+            &json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+            &PodEnd::Lost { deadline: true },
+        );
+        check(
+            &json!({"phase": "Failed", "reason": "Evicted"}),
+            &PodEnd::Lost { deadline: false },
+        );
         check(&json!({"phase": "Running"}), &PodEnd::Running);
         check(&json!({"phase": "Pending"}), &PodEnd::Waiting);
     }

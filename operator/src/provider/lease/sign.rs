@@ -3,10 +3,7 @@
 use tradewind_chain::{Preimage, keys::SignerError};
 use tradewind_gateway_api::{grant::GrantToken, signed::Signed};
 use tradewind_market::{
-    Hash32, Nonce, Seconds, UnixSeconds,
-    document::StorageGrant,
-    eip712::StructHash,
-    index::Job,
+    Hash32, Nonce, Seconds, UnixSeconds, document::StorageGrant, eip712::StructHash, index::Job,
     message::HexBytes,
 };
 
@@ -24,11 +21,18 @@ impl Leases {
     pub(crate) async fn sign<T: StructHash>(&self, statement: T) -> Result<Signed<T>, SignerError> {
         let preimage = Preimage::message(&self.context.market.domain, &statement);
         let signature = self.context.signer.sign(&preimage).await?;
-        Ok(Signed { statement, signature: HexBytes(signature.as_bytes().to_vec()) })
+        Ok(Signed {
+            statement,
+            signature: HexBytes(signature.as_bytes().to_vec()),
+        })
     }
 
     /// What lets the lease's pods store through the relay, and us at the gateways. The same job gives the same grant.
-    pub(crate) async fn grant(&self, job: &Job<'_>, materials: &Materials) -> Result<GrantToken, ProviderError> {
+    pub(crate) async fn grant(
+        &self,
+        job: &Job<'_>,
+        materials: &Materials,
+    ) -> Result<GrantToken, ProviderError> {
         let attempts = u64::from(self.context.args.provider.lease.slice_attempts);
         let limits = &materials.template.limits;
         let per_unit = limits.output_bytes.saturating_add(UNIT_OVERHEAD_BYTES);

@@ -9,7 +9,7 @@ use std::{
 use super::results::{PodEnd, SlicePodState};
 
 /// How long a pod that was created counts before the watch has shown it.
-const UNSEEN: Duration = Duration::from_secs(60);
+const UNSEEN: Duration = Duration::from_mins(1);
 
 /// Pods that were created a moment ago, which the watch may not show yet.
 #[derive(Debug, Default)]
@@ -36,21 +36,35 @@ impl Slots {
 
     /// Gives back the slot of a pod that could not be created.
     pub(crate) fn give_back(&self, pod: &str) {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
+        self.created
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(pod);
     }
 
     /// Whether the pod was created a moment ago and is not seen yet.
     pub(crate) fn is_unseen(&self, pod: &str) -> bool {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner).contains_key(pod)
+        self.created
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(pod)
     }
 }
 
-fn free(created: &mut HashMap<String, (u32, Instant)>, series: u32, offered: u32, pods: &[SlicePodState]) -> u32 {
+fn free(
+    created: &mut HashMap<String, (u32, Instant)>,
+    series: u32,
+    offered: u32,
+    pods: &[SlicePodState],
+) -> u32 {
     for pod in pods {
         created.remove(&pod.name);
     }
     created.retain(|_, (_, since)| since.elapsed() < UNSEEN);
-    let seen = pods.iter().filter(|pod| pod.series == series && is_active(pod)).count();
+    let seen = pods
+        .iter()
+        .filter(|pod| pod.series == series && is_active(pod))
+        .count();
     let unseen = created.values().filter(|(of, _)| *of == series).count();
     offered.saturating_sub(u32::try_from(seen + unseen).unwrap_or(u32::MAX))
 }
@@ -88,9 +102,15 @@ mod tests {
         let slots = Slots::default();
         assert!(slots.take(7, 2, "a", &[]));
         assert!(slots.take(7, 2, "b", &[]));
-        assert!(!slots.take(7, 2, "c", &[]), "both are taken, though no pod is seen yet");
+        assert!(
+            !slots.take(7, 2, "c", &[]),
+            "both are taken, though no pod is seen yet"
+        );
         assert!(slots.take(8, 1, "d", &[]), "another offer has its own");
-        let seen = [pod("a", 7, PodEnd::Running), pod("b", 7, PodEnd::Lost { deadline: false })];
+        let seen = [
+            pod("a", 7, PodEnd::Running),
+            pod("b", 7, PodEnd::Lost { deadline: false }),
+        ];
         assert_eq!(slots.free(7, 2, &seen), 1);
         assert!(!slots.is_unseen("a"));
         slots.give_back("d");

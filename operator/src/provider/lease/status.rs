@@ -12,16 +12,18 @@ use kube::{
 use serde_json::json;
 use tradewind_crds::{
     ComputeLease, ComputeLeaseStatus,
-    compute_lease::{GroupsInState, LeaseCondition, LeasePhase, LeaseReason, LeaseUnits, SeatState, StoredReport},
+    compute_lease::{
+        GroupsInState, LeaseCondition, LeasePhase, LeaseReason, LeaseUnits, SeatState, StoredReport,
+    },
     condition::{self, ConditionStatus, Finding},
     scalar::{AmountText, IndexesText},
 };
 use tradewind_gateway_api::slice::ReportRef;
 use tradewind_market::{
-    Address, Decimals, GroupIndex, GroupSet, SliceIndex, SliceSet, TokenAmount,
+    Address, Decimals, GroupIndex, GroupSet, SliceIndex, SliceSet, TokenAmount, UnixSeconds,
     index::{GroupRecord, Job, SeatRecord},
     message::AbstainReason,
-    plan::provider::{Delivery, PodView, ProviderStep, ProviderWait, PodPhase},
+    plan::provider::{Delivery, PodPhase, PodView, ProviderStep, ProviderWait},
     state::{GroupState, JobState, SeatState as Seat, SeatVerdict},
 };
 use tradewind_result::ContentDigest;
@@ -49,7 +51,11 @@ pub(crate) fn stored_reports(status: Option<&ComputeLeaseStatus>) -> BTreeMap<Sl
     reports
         .iter()
         .filter_map(|report| {
-            let at = ReportRef { blob: parse(&report.blob.0)?, stored_bytes: 0, digest: parse(&report.digest.0)? };
+            let at = ReportRef {
+                blob: parse(&report.blob.0)?,
+                stored_bytes: 0,
+                digest: parse(&report.digest.0)?,
+            };
             Some((SliceIndex::new(report.slice), at))
         })
         .collect()
@@ -113,29 +119,53 @@ fn reason(plan: &[ProviderStep], pods: &[PodView], memo: &Memo) -> (LeaseReason,
         return (LeaseReason::TemplateMismatch, unusable.to_string());
     }
     if plan.contains(&ProviderStep::FetchBundle) {
-        return (LeaseReason::BundleMissing, "the buyer has not published the job's bundle with a key for us".into());
+        return (
+            LeaseReason::BundleMissing,
+            "the buyer has not published the job's bundle with a key for us".into(),
+        );
     }
-    let no_image =
-        pods.iter().any(|pod| matches!(pod.phase, PodPhase::Pending { cause: AbstainReason::Image }));
+    let no_image = pods.iter().any(|pod| {
+        matches!(
+            pod.phase,
+            PodPhase::Pending {
+                cause: AbstainReason::Image
+            }
+        )
+    });
     if no_image {
-        return (LeaseReason::ImageUnavailable, "the job's image cannot be pulled".into());
+        return (
+            LeaseReason::ImageUnavailable,
+            "the job's image cannot be pulled".into(),
+        );
     }
     for step in plan {
         let found = match step {
-            ProviderStep::Commit { by: Delivery::Relay, .. } | ProviderStep::Reveal { by: Delivery::Relay, .. } => {
-                (LeaseReason::Relaying, "messages are posted for the buyer to relay")
+            ProviderStep::Commit {
+                by: Delivery::Relay, ..
             }
-            ProviderStep::Commit { by: Delivery::Direct, .. }
-            | ProviderStep::Reveal { by: Delivery::Direct, .. }
+            | ProviderStep::Reveal {
+                by: Delivery::Relay, ..
+            } => (
+                LeaseReason::Relaying,
+                "messages are posted for the buyer to relay",
+            ),
+            ProviderStep::Commit {
+                by: Delivery::Direct, ..
+            }
+            | ProviderStep::Reveal {
+                by: Delivery::Direct, ..
+            }
             | ProviderStep::Judge { .. }
             | ProviderStep::Settle { .. }
-            | ProviderStep::CloseGroups { .. } => {
-                (LeaseReason::SendingDirectly, "the buyer is late, so the operator sends by itself")
-            }
+            | ProviderStep::CloseGroups { .. } => (
+                LeaseReason::SendingDirectly,
+                "the buyer is late, so the operator sends by itself",
+            ),
             ProviderStep::Abstain { .. } => (LeaseReason::Abstained, "seats are given back"),
-            ProviderStep::PublishIndex { .. } | ProviderStep::RequestReceipt { .. } => {
-                (LeaseReason::Storing, "results are being stored and receipts collected")
-            }
+            ProviderStep::PublishIndex { .. } | ProviderStep::RequestReceipt { .. } => (
+                LeaseReason::Storing,
+                "results are being stored and receipts collected",
+            ),
             ProviderStep::CreatePod { .. } => (LeaseReason::Executing, "pods are being started"),
             ProviderStep::Finish => (LeaseReason::Done, "every seat has ended"),
             ProviderStep::DeletePod { .. } | ProviderStep::FetchBundle => continue,
@@ -149,7 +179,10 @@ fn reason(plan: &[ProviderStep], pods: &[PodView], memo: &Memo) -> (LeaseReason,
 fn wait_reason(wait: ProviderWait) -> (LeaseReason, &'static str) {
     match wait {
         ProviderWait::ChainUnknown => (LeaseReason::ChainUnavailable, "the chain cannot be read, or lags"),
-        ProviderWait::MaterialsUnknown => (LeaseReason::GatewayUnavailable, "no gateway gives bundle and template"),
+        ProviderWait::MaterialsUnknown => (
+            LeaseReason::GatewayUnavailable,
+            "no gateway gives bundle and template",
+        ),
         ProviderWait::SlotsTaken => (LeaseReason::NoRoom, "all slots of the offer are taken"),
         ProviderWait::ResultsUnknown => (LeaseReason::GatewayUnavailable, "reports are being read again"),
         ProviderWait::PodsWork | ProviderWait::Backoff | ProviderWait::PodsUnknown => {
@@ -159,7 +192,10 @@ fn wait_reason(wait: ProviderWait) -> (LeaseReason, &'static str) {
         ProviderWait::Finality => (LeaseReason::Waiting, "waits until the chain is final"),
         ProviderWait::NotSealed => (LeaseReason::Waiting, "waits for the buyer to seal the groups"),
         ProviderWait::OthersWork => (LeaseReason::Waiting, "waits for the other seats"),
-        ProviderWait::Revealing => (LeaseReason::Storing, "results are being stored and receipts collected"),
+        ProviderWait::Revealing => (
+            LeaseReason::Storing,
+            "results are being stored and receipts collected",
+        ),
         ProviderWait::Settlement => (LeaseReason::Waiting, "waits to be judged and settled"),
     }
 }
@@ -176,28 +212,52 @@ impl Leases {
         let states = self.states(standing, memo);
         let mut told = Vec::new();
         let stored = lease.status.clone().unwrap_or_default();
-        let derived = derive(self.context.account(), lease, &stored, standing, &states, memo, finished, &mut told);
-        let due = memo.written.is_none_or(|at| at.elapsed() >= self.context.args.provider.lease.lease_status_every);
+        let derived = derive(
+            self.context.account(),
+            lease,
+            &stored,
+            standing,
+            &states,
+            memo,
+            finished,
+            &mut told,
+        );
+        let due = memo
+            .written
+            .is_none_or(|at| at.elapsed() >= self.context.args.provider.lease.lease_status_every);
         if derived == stored || !(finished || due) {
             return Ok(());
         }
-        let api: Api<ComputeLease> = Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
+        let api: Api<ComputeLease> =
+            Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
         let patch = json!({"apiVersion": ComputeLease::api_version(&()), "kind": KIND, "status": derived});
         let written = api
-            .patch_status(&lease.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
+            .patch_status(
+                &lease.name_any(),
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(patch),
+            )
             .await
             .map_err(ProviderError::kubernetes("write the status of a lease"))?;
         memo.written = Some(Instant::now());
         memo.lease = Some(written);
-        self.context.metrics.status_writes.with_label_values(&[KIND]).inc();
+        self.context
+            .metrics
+            .status_writes
+            .with_label_values(&[KIND])
+            .inc();
         let reference = lease.object_ref(&());
         for finding in told {
             let warning = finding.status == ConditionStatus::False && is_warning(finding.reason);
             if !warning && finding.status != ConditionStatus::True {
                 continue;
             }
-            let telling =
-                Telling { warning, action: "Lease", reason: condition::Name::as_str(finding.reason), note: finding.message };
+            let telling = Telling {
+                warning,
+                action: "Lease",
+                reason: condition::Name::as_str(finding.reason),
+                note: finding.message,
+            };
             self.context.events.tell(&reference, telling).await;
         }
         Ok(())
@@ -219,7 +279,7 @@ impl Leases {
             if let ProviderStep::Wait { reason, until } = step
                 && memo.waiting.replace(*reason) != Some(*reason)
             {
-                tracing::info!(job = %job.id, ?reason, until = until.map(|until| until.get()), "waiting");
+                tracing::info!(job = %job.id, ?reason, until = until.map(UnixSeconds::get), "waiting");
             }
         }
         states
@@ -240,7 +300,10 @@ fn is_warning(reason: LeaseReason) -> bool {
     )
 }
 
-#[expect(clippy::too_many_arguments, reason = "a status is made from everything that is known")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a status is made from everything that is known"
+)]
 fn derive(
     account: Address,
     lease: &ComputeLease,
@@ -269,12 +332,21 @@ fn derive(
         conditions,
         groups: states
             .iter()
-            .map(|(state, groups)| GroupsInState { state: *state, groups: IndexesText(groups.to_string()) })
+            .map(|(state, groups)| GroupsInState {
+                state: *state,
+                groups: IndexesText(groups.to_string()),
+            })
             .collect(),
         units: Some(units(account, standing.job, states, memo)),
-        reports: if finished { Vec::new() } else { reports(stored, states, memo, standing.job) },
+        reports: if finished {
+            Vec::new()
+        } else {
+            reports(stored, states, memo, standing.job)
+        },
         pods: u32::try_from(standing.pods.iter().filter(active).count()).unwrap_or(u32::MAX),
-        earned: standing.decimals.map(|decimals| AmountText(earned(account, standing.job).to_decimal(decimals))),
+        earned: standing
+            .decimals
+            .map(|decimals| AmountText(earned(account, standing.job).to_decimal(decimals))),
     }
 }
 
@@ -291,7 +363,10 @@ fn findings(
     let before_commit = before_execution || any(&[SeatState::Executed]);
     let before_reveal = before_commit || any(&[SeatState::Committed, SeatState::Revealed]);
     let reached = [
-        (LeaseCondition::Prepared, memo.materials.is_some() || !any(&[SeatState::Awarded])),
+        (
+            LeaseCondition::Prepared,
+            memo.materials.is_some() || !any(&[SeatState::Awarded]),
+        ),
         (LeaseCondition::Executed, !before_execution),
         (LeaseCondition::Committed, !before_commit),
         (LeaseCondition::Revealed, !before_reveal),
@@ -319,14 +394,24 @@ fn findings(
                     | LeaseCondition::Closed => lost.unwrap_or(LeaseReason::Done),
                 };
                 let message = format!("{condition}");
-                return Finding { condition, status: ConditionStatus::True, reason, message };
+                return Finding {
+                    condition,
+                    status: ConditionStatus::True,
+                    reason,
+                    message,
+                };
             }
             let (reason, message) = if std::mem::take(&mut first_open) {
                 (reason, message.to_owned())
             } else {
                 (LeaseReason::Waiting, "waits for the condition before".to_owned())
             };
-            Finding { condition, status: ConditionStatus::False, reason, message }
+            Finding {
+                condition,
+                status: ConditionStatus::False,
+                reason,
+                message,
+            }
         })
         .collect()
 }
@@ -344,9 +429,15 @@ fn units(account: Address, job: &Job<'_>, states: &BTreeMap<SeatState, GroupSet>
     ];
     let (mut awarded, mut done, mut slices) = (0_u32, 0_u32, SliceSet::new());
     for (group, ..) in job.seats_of(account) {
-        let all = done_states.iter().any(|state| states.get(state).is_some_and(|groups| groups.contains(group)));
+        let all = done_states
+            .iter()
+            .any(|state| states.get(state).is_some_and(|groups| groups.contains(group)));
         for slice in job.terms.shape.group_slices(group) {
-            let units = job.terms.shape.slice_units(slice).map_or(0, |range| range.count.get());
+            let units = job
+                .terms
+                .shape
+                .slice_units(slice)
+                .map_or(0, |range| range.count.get());
             awarded = awarded.saturating_add(units);
             if all || memo.reports.contains_key(&slice) {
                 done = done.saturating_add(units);
@@ -354,7 +445,12 @@ fn units(account: Address, job: &Job<'_>, states: &BTreeMap<SeatState, GroupSet>
             }
         }
     }
-    LeaseUnits { awarded, done, summary: format!("{done}/{awarded}"), done_slices: IndexesText(slices.to_string()) }
+    LeaseUnits {
+        awarded,
+        done,
+        summary: format!("{done}/{awarded}"),
+        done_slices: IndexesText(slices.to_string()),
+    }
 }
 
 /// Reports are kept until their group's result is shown and stored.
@@ -364,12 +460,19 @@ fn reports(
     memo: &Memo,
     job: &Job<'_>,
 ) -> Vec<StoredReport> {
-    let needed = [SeatState::Awarded, SeatState::Running, SeatState::Executed, SeatState::Committed, SeatState::Revealed];
+    let needed = [
+        SeatState::Awarded,
+        SeatState::Running,
+        SeatState::Executed,
+        SeatState::Committed,
+        SeatState::Revealed,
+    ];
     let is_needed = |slice: SliceIndex| {
-        job.terms
-            .shape
-            .group_of_slice(slice)
-            .is_some_and(|group| needed.iter().any(|state| states.get(state).is_some_and(|groups| groups.contains(group))))
+        job.terms.shape.group_of_slice(slice).is_some_and(|group| {
+            needed
+                .iter()
+                .any(|state| states.get(state).is_some_and(|groups| groups.contains(group)))
+        })
     };
     let mut all = stored_reports(Some(stored));
     all.extend(memo.reports.iter().map(|(slice, (at, _))| (*slice, *at)));
@@ -406,10 +509,26 @@ mod tests {
 
     #[test]
     fn the_phase_is_that_of_the_seat_that_is_furthest_behind() {
-        check(&[SeatState::Awarded, SeatState::Agreed], false, LeasePhase::Preparing);
-        check(&[SeatState::Awarded, SeatState::Running], false, LeasePhase::Running);
-        check(&[SeatState::Executed, SeatState::Stored], false, LeasePhase::Delivering);
-        check(&[SeatState::Stored, SeatState::Agreed], false, LeasePhase::Waiting);
+        check(
+            &[SeatState::Awarded, SeatState::Agreed],
+            false,
+            LeasePhase::Preparing,
+        );
+        check(
+            &[SeatState::Awarded, SeatState::Running],
+            false,
+            LeasePhase::Running,
+        );
+        check(
+            &[SeatState::Executed, SeatState::Stored],
+            false,
+            LeasePhase::Delivering,
+        );
+        check(
+            &[SeatState::Stored, SeatState::Agreed],
+            false,
+            LeasePhase::Waiting,
+        );
         check(&[SeatState::Agreed], true, LeasePhase::Closed);
     }
 
@@ -421,7 +540,11 @@ mod tests {
             digest: ContentDigest::from_bytes([4; 32]),
         };
         let status = ComputeLeaseStatus {
-            reports: vec![StoredReport { slice: 5, blob: digest(at.blob), digest: digest(at.digest) }],
+            reports: vec![StoredReport {
+                slice: 5,
+                blob: digest(at.blob),
+                digest: digest(at.digest),
+            }],
             ..ComputeLeaseStatus::default()
         };
         assert_eq!(stored_reports(Some(&status)), [(SliceIndex::new(5), at)].into());
