@@ -10,30 +10,28 @@ use tradewind_crds::{
     scalar::{DigestText, HashText},
 };
 use tradewind_market::{
-    Address, ClassId, Decimals, GroupIndex, GroupSet, Hash32, Knowledge, Seconds, Terms, TokenAmount,
-    UnitSet, UnixSeconds,
-    index::Job,
-    matching::{Matching, Want},
+    Address, Decimals, GroupIndex, Hash32, Knowledge, Seconds, Terms, TokenAmount, UnitSet, UnixSeconds,
+    index::Job, matching::Want,
 };
 use tradewind_result::ContentDigest;
 
 use super::{
     Consumer,
-    acting::{Filling, Opening, group_bytes, intent_id},
-    before_money, chain_unavailable,
+    acting::{Filling, group_bytes, intent_id},
+    before_money,
     content::{self, StoredTemplate},
     delivery,
     identity::Identity,
     memory::Memo,
+    opening::no_match,
     outputs::{self, Wanted},
     placing::{self, Search},
     plan::{Desire, End, Situation, Step, plan},
-    preparing::{self, Prepared, refuse_spec},
+    preparing::{self, Prepared},
     publishing, spending,
     spending::Want as SpendingWant,
     status::Stage,
-    template,
-    terms::{self, Asked, Circumstances},
+    template, terms,
 };
 use crate::shell::{self, chain::ChainView};
 
@@ -58,7 +56,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn at(stage: Stage, again: Duration) -> Self {
+    pub(super) fn at(stage: Stage, again: Duration) -> Self {
         Self {
             stage,
             again,
@@ -82,7 +80,7 @@ pub(crate) struct Subject<'a> {
 
 impl Consumer {
     /// Between two looks at a job that is at work.
-    fn pace(&self) -> Duration {
+    pub(super) fn pace(&self) -> Duration {
         Duration::from_millis(self.context.args.chain.poll_ms.max(250))
     }
 
@@ -103,223 +101,6 @@ impl Consumer {
             }
             Knowledge::Absent => Some(self.begin(view, subject, memo, now).await),
         }
-    }
-
-    /// A job that is not on chain yet.
-    async fn begin(
-        &self,
-        view: &ChainView,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        now: UnixSeconds,
-    ) -> Outcome {
-        let Subject {
-            object,
-            namespace,
-            identity,
-        } = subject;
-        if object.spec.suspend {
-            let message = "the job is suspended; nothing is spent".to_owned();
-            return Outcome::at(
-                Stage::BeforeMoney(JobReason::Suspended, message),
-                self.context.args.resync,
-            );
-        }
-        if self.context.args.observe_only {
-            let message = "the operator only observes and signs nothing".to_owned();
-            return Outcome::at(
-                Stage::BeforeMoney(JobReason::ObserveOnly, message),
-                self.context.args.resync,
-            );
-        }
-        let (asked, decimals) = match preparing::ask(self, object).await {
-            Ok(asked) => asked,
-            Err(stage) => return Outcome::at(stage, WAIT),
-        };
-        let prepared = match pinned(object, memo) {
-            Some(prepared) => prepared,
-            None => match preparing::prepare(self, object, namespace, identity, &asked, shell::now()).await {
-                Ok(prepared) => prepared,
-                Err(stage) => return Outcome::at(stage, WAIT),
-            },
-        };
-        let newly_stored = object
-            .status
-            .as_ref()
-            .is_none_or(|status| status.template.is_none());
-        memo.prepared = Some(prepared.clone());
-        let groups = u64::from(object.spec.completions)
-            .div_ceil(u64::from(asked.units_per_slice.get()) * u64::from(asked.slices_per_group));
-        let outcome = |stage, again| Outcome {
-            stage,
-            again,
-            prepared: Some(prepared.clone()),
-            division: Some(Division {
-                slice: asked.units_per_slice.get(),
-                slices_per_group: asked.slices_per_group,
-                groups: u32::try_from(groups).unwrap_or(u32::MAX),
-            }),
-            decimals: Some(decimals),
-        };
-        if newly_stored {
-            // What was stored must stand in the status before anything on chain names it.
-            let message = "inputs and template are stored; looking for offers".to_owned();
-            return outcome(Stage::BeforeMoney(JobReason::Matching, message), self.pace());
-        }
-        let opening = self
-            .open_job(view, subject, memo, &asked, decimals, prepared.template, now)
-            .await;
-        match opening {
-            Ok(message) => outcome(Stage::BeforeMoney(JobReason::Opening, message), self.pace()),
-            Err(stage) => outcome(stage, WAIT.min(self.context.args.resync)),
-        }
-    }
-
-    /// Matches, claims room in the limit, and opens the job. Says what is on its way, or why nothing is.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a different kind of knowledge, used once"
-    )]
-    async fn open_job(
-        &self,
-        view: &ChainView,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        asked: &Asked,
-        decimals: Decimals,
-        template: StoredTemplate,
-        now: UnixSeconds,
-    ) -> Result<String, Stage> {
-        let Subject {
-            object,
-            namespace,
-            identity,
-        } = subject;
-        let id = intent_id(identity.id, "open", &[template.digest.as_bytes()], 0);
-        if self.is_under_way(id) {
-            return Ok("the transaction that opens the job is on its way".to_owned());
-        }
-        let fee = self.fee().await.map_err(|error| chain_unavailable(&error))?;
-        let gateways = self
-            .gateway_accounts()
-            .await
-            .map_err(|error| Stage::BeforeMoney(JobReason::GatewayUnavailable, error.to_string()))?;
-        let arguments = &self.context.args.consumer;
-        let on_class = |class: ClassId| {
-            let circumstances = Circumstances {
-                windows: &arguments.windows,
-                money: &arguments.money,
-                fee,
-                gateways: gateways.clone(),
-                template_digest: Hash32::from_bytes(*template.digest.as_bytes()),
-                template_address: Hash32::from_bytes(*template.blob.as_bytes()),
-                key_commitment: identity.key_document.commitment(),
-                class,
-                now,
-            };
-            terms::terms(&object.spec, asked, circumstances).map_err(|error| refuse_spec(&error))
-        };
-        let open_terms = on_class(ClassId::ZERO)?;
-        let wants = all_groups(&open_terms);
-        let image = terms::repository(&object.spec.template.image);
-        let search = Search {
-            job: identity.id,
-            terms: &open_terms,
-            asked,
-            image,
-            wants: &wants,
-            budget: asked.budget,
-        };
-        let matching = placing::search(self, view, memo, search)
-            .await
-            .map_err(|error| Stage::BeforeMoney(JobReason::GatewayUnavailable, error.to_string()))?;
-        let Some(class) = matching
-            .class
-            .filter(|_| starts_with_canary(&open_terms, &matching.filled))
-        else {
-            return Err(no_match(memo));
-        };
-        let terms = on_class(class)?;
-        terms
-            .validate(fee, now)
-            .map_err(|error| refuse_spec(&error.into()))?;
-        let escrow = escrow(&terms, &matching, asked.budget).ok_or_else(|| {
-            Stage::Refused(
-                JobReason::InvalidSpec,
-                "the job's cost does not fit 128 bits".to_owned(),
-            )
-        })?;
-        self.check_funds(view, asked.token, escrow, decimals).await?;
-        let want = SpendingWant {
-            job: identity.id,
-            token: asked.token,
-            decimals,
-            amount: escrow,
-        };
-        spending::claim(&self.context.client, namespace, want, shell::now())
-            .await
-            .map_err(|error| before_money(&error))?;
-        if !self.context.leadership.holds() {
-            return Ok("another replica acts".to_owned());
-        }
-        let fills = placing::requests(memo, &matching.fills);
-        let opening = Opening {
-            nonce: identity.nonce,
-            job: identity.id,
-            terms: &terms,
-            escrow,
-            fills: &fills,
-        };
-        self.open(view, id, &opening)
-            .map_err(|error| Stage::Refused(JobReason::InvalidSpec, error.to_string()))?;
-        let providers: std::collections::BTreeSet<Address> =
-            matching.fills.iter().map(|fill| fill.provider).collect();
-        Ok(format!(
-            "{} of {} groups go to {} providers for {}",
-            matching.filled.count(),
-            wants.len(),
-            providers.len(),
-            matching.cost.total().unwrap_or_default().to_decimal(decimals),
-        ))
-    }
-
-    /// Whether balance on the market and what the market may take from the wallet cover the amount.
-    async fn check_funds(
-        &self,
-        view: &ChainView,
-        token: Address,
-        amount: TokenAmount,
-        decimals: Decimals,
-    ) -> Result<(), Stage> {
-        let account = self.context.account();
-        let balance = view.head().balance(account, token);
-        if balance >= amount {
-            return Ok(());
-        }
-        let tag = tradewind_chain::BlockTag::Latest;
-        let market = self.context.market.domain.market;
-        let wallet = self
-            .reader
-            .token_balance(token, account, tag)
-            .await
-            .map_err(|error| chain_unavailable(&error))?;
-        let allowance = self
-            .reader
-            .token_allowance(token, account, tag)
-            .await
-            .map_err(|error| chain_unavailable(&error))?;
-        let available = balance
-            .checked_add(wallet.min(allowance))
-            .unwrap_or(TokenAmount::MAX);
-        if available >= amount {
-            return Ok(());
-        }
-        let message = format!(
-            "the job binds {}, account {account} has {}: deposit more on the market {market}, or approve it to take more",
-            amount.to_decimal(decimals),
-            available.to_decimal(decimals),
-        );
-        Err(Stage::BeforeMoney(JobReason::BalanceTooSmall, message))
     }
 
     pub(crate) fn is_under_way(&self, id: Hash32) -> bool {
@@ -392,7 +173,7 @@ impl Consumer {
                         .seek(view, subject, memo, &job, wants)
                         .await
                         .err()
-                        .or(blocked)
+                        .or(blocked);
                 }
                 Step::PublishBundle(providers) => {
                     if let Err(error) = publishing::publish(self, identity, &job, providers, memo).await {
@@ -753,7 +534,7 @@ impl Consumer {
 }
 
 /// What was stored for the job, by its status or by an earlier pass.
-fn pinned(object: &ComputeJob, memo: &Memo) -> Option<Prepared> {
+pub(super) fn pinned(object: &ComputeJob, memo: &Memo) -> Option<Prepared> {
     let of_status = || {
         let status = object.status.as_ref()?;
         let template = status.template.as_ref()?;
@@ -777,69 +558,6 @@ pub(crate) fn written_template(stored: &StoredTemplate) -> tradewind_crds::compu
         blob: DigestText(format!("blake3:{}", hex::encode(stored.blob.as_bytes()))),
         digest: HashText(Hash32::from_bytes(*stored.digest.as_bytes()).to_string()),
     }
-}
-
-fn all_groups(terms: &Terms) -> Vec<Want> {
-    (0..terms.shape.groups().unwrap_or(0))
-        .map(|group| Want {
-            group: GroupIndex::new(group),
-            seats: terms.redundancy.picked,
-            seated: std::collections::BTreeSet::new(),
-        })
-        .collect()
-}
-
-/// A canary cannot be left out, and without any group there is nothing to open.
-fn starts_with_canary(terms: &Terms, filled: &GroupSet) -> bool {
-    !filled.is_empty() && (!terms.redundancy.canary || filled.contains(GroupIndex::ZERO))
-}
-
-/// What is put in: what the chosen seats cost, and for groups that have to wait for free slots as much as they may
-/// cost, within the budget. What is left over comes back.
-fn escrow(terms: &Terms, matching: &Matching, budget: TokenAmount) -> Option<TokenAmount> {
-    let mut total = matching.cost.total()?;
-    for group in matching.unfilled.iter() {
-        let units = terms.shape.group_units(group)?.count;
-        total = total.checked_add(terms.cost_at_cap(units)?)?;
-    }
-    Some(total.min(budget))
-}
-
-/// Why no seats were found, in the one word that helps most.
-fn no_match(memo: &Memo) -> Stage {
-    let of = |name: &str| {
-        memo.refusals
-            .iter()
-            .find(|(reason, _)| reason == name)
-            .map(|(_, count)| *count)
-    };
-    let counted = || {
-        let mut counts = memo.refusals.clone();
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let words: Vec<String> = counts
-            .iter()
-            .map(|(reason, count)| format!("{reason} {count}"))
-            .collect();
-        words.join(", ")
-    };
-    if memo.refusals.is_empty() {
-        let message = "no offers in this token are published".to_owned();
-        return Stage::BeforeMoney(JobReason::NoOffers, message);
-    }
-    let (reason, what) = if of("BudgetTooLow").is_some() {
-        (
-            JobReason::BudgetTooSmall,
-            "the budget does not cover the offers that suit",
-        )
-    } else if of("TooFewOwners").is_some() {
-        (
-            JobReason::TooFewProviders,
-            "too few different owners offer what suits",
-        )
-    } else {
-        (JobReason::NoMatchingOffer, "no offer suits")
-    };
-    Stage::BeforeMoney(reason, format!("{what} (offers by reason: {})", counted()))
 }
 
 fn agreed_units(job: &Job<'_>) -> UnitSet {

@@ -3,7 +3,7 @@
 //! A pass over a job goes through the same phases each time: observe (objects, chain, gateways), validate (every
 //! refusal by name), plan (pure), apply, and at last the status. Why a pass was made is not known to it. Data flows
 //! [`identity`] → [`preparing`] ([`sources`], [`template`], [`terms`], [`content`]) → [`placing`] ([`offers`]) →
-//! [`driving`] ([`plan`], [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`] → [`status`].
+//! [`opening`], [`driving`] ([`plan`], [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`] → [`status`].
 
 mod acting;
 mod cancel;
@@ -15,6 +15,7 @@ mod identity;
 mod mailbox;
 mod memory;
 mod offers;
+mod opening;
 mod outputs;
 mod placing;
 mod plan;

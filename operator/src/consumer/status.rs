@@ -346,6 +346,39 @@ fn on_chain(facts: &Facts<'_>, census: &Census) -> Vec<Finding<JobCondition>> {
         let message = format!("{} of {groups} groups are not sealed yet", census.unsealed);
         finding(C::Funded, False, R::Opening, message)
     };
+    let mut findings = vec![funded];
+    findings.extend(progress(census));
+    if let Some((reason, message)) = blocked.filter(|_| census.unsealed == 0) {
+        findings.push(finding(C::Complete, False, reason, message));
+    } else if facts
+        .object
+        .status
+        .as_ref()
+        .is_some_and(|stored| find(&stored.conditions, C::Complete).is_some())
+    {
+        // Said to be blocked before, and no longer.
+        findings.push(finding(
+            C::Complete,
+            False,
+            R::Waiting,
+            "the job goes on".to_owned(),
+        ));
+    }
+    findings
+}
+
+/// How far the work, its checking and its money are.
+fn progress(census: &Census) -> [Finding<JobCondition>; 3] {
+    use ConditionStatus::{False, True};
+    use JobCondition as C;
+    use JobReason as R;
+    let finding = |condition, status, reason, message: String| Finding {
+        condition,
+        status,
+        reason,
+        message,
+    };
+    let groups = census.groups;
     let active = census.running + census.revealing;
     let running = if census.running > 0 {
         let message = format!("{} of {groups} groups are at work", census.running);
@@ -406,24 +439,7 @@ fn on_chain(facts: &Facts<'_>, census: &Census) -> Vec<Finding<JobCondition>> {
     } else {
         finding(C::Settled, False, R::Waiting, "money is in the job".to_owned())
     };
-    let mut findings = vec![funded, running, verified, settled];
-    if let Some((reason, message)) = blocked.filter(|_| census.unsealed == 0) {
-        findings.push(finding(C::Complete, False, reason, message));
-    } else if facts
-        .object
-        .status
-        .as_ref()
-        .is_some_and(|stored| find(&stored.conditions, C::Complete).is_some())
-    {
-        // Said to be blocked before, and no longer.
-        findings.push(finding(
-            C::Complete,
-            False,
-            R::Waiting,
-            "the job goes on".to_owned(),
-        ));
-    }
-    findings
+    [running, verified, settled]
 }
 
 /// The phase, and the condition that decides it.

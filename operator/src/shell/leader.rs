@@ -106,7 +106,7 @@ impl Election {
             match timeout(REQUEST_TIMEOUT, self.round(&mut seen)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(lease = self.name, %error, "a round of the election failed")
+                    tracing::debug!(lease = self.name, %error, "a round of the election failed");
                 }
                 Err(_) => tracing::debug!(lease = self.name, "a round of the election took too long"),
             }
@@ -244,7 +244,7 @@ impl Election {
         match timeout(REQUEST_TIMEOUT, release).await {
             Ok(Ok::<(), kube::Error>(())) => tracing::info!(lease = self.name, "let go of the lease"),
             Ok(Err(error)) => {
-                tracing::info!(lease = self.name, %error, "the lease was not let go of; it will expire")
+                tracing::info!(lease = self.name, %error, "the lease was not let go of; it will expire");
             }
             Err(_) => tracing::info!(
                 lease = self.name,

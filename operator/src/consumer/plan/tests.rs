@@ -1,15 +1,19 @@
 //! The plan at each point of a job's life, from the events that lead there.
 
-use tradewind_gateway_api::signed::Signed;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tradewind_gateway_api::{message::SignedMessage, signed::Signed};
 use tradewind_market::{
-    BlockNumber, Bps, ClassId, JobId, JobNonce, Knowledge, OfferHash, SeatIndex, Seconds, Slots, Terms,
-    TokenAmount, UnitIndex, Units,
+    Address, BlockNumber, Bps, ClassId, GroupIndex, Hash32, JobId, JobNonce, Knowledge, OfferHash, SeatIndex, Seconds, Slots, Terms,
+    TokenAmount, UnitIndex, UnitSet, Units, UnixSeconds,
     eip712::StructHash,
     event::{
         GroupStatus, JobEvent, LedgerEvent, MarketEvent, PackedSeatStates, SeatKind, SeatStatus, StoredAt,
     },
     index::{BlockRef, MarketIndex},
-    message::{Commit, CommitEntry, HexBytes, Reveal, RevealEntry},
+    matching::Want,
+    message::{Commit, CommitEntry, HexBytes, Reveal, RevealEntry, SeatRef},
+    plan::consumer::CancelCause,
     terms::{Content, Policy, Pricing, Redundancy, Shape, Windows},
 };
 
