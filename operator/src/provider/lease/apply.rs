@@ -34,6 +34,7 @@ use tradewind_market::{
 
 use super::{
     Leases, OfferOf,
+    awards::common_gateways,
     materials::Materials,
     memo::Memo,
     messages::{GroupResult, Place},
@@ -184,7 +185,10 @@ impl Leases {
             return Ok(());
         };
         let name = pod_name(job.id, slice, attempt);
-        if !self.slots.take(seat.series, offer.slots(), &name, target.pods) {
+        if !self
+            .slots
+            .take(seat.series, offer.slots(), &name, || self.slice_pods())
+        {
             tracing::debug!(job = %job.id, %slice, "all slots of the offer are taken");
             return Ok(());
         }
@@ -540,11 +544,7 @@ impl Leases {
         let Some(materials) = memo.materials.clone() else {
             return Ok(());
         };
-        let named = target.job.terms.gateways.iter().enumerate();
-        let allowed: Vec<Address> = named
-            .filter(|(bit, _)| seat.gateways >> bit & 1 == 1)
-            .map(|(_, gateway)| *gateway)
-            .collect();
+        let allowed = common_gateways(target.job, seat);
         let retention = target.job.terms.windows.retention;
         let request = ReceiptRequest {
             job: target.job.id,

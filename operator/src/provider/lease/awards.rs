@@ -13,7 +13,7 @@ use tradewind_market::{
     Address, GroupIndex, RoundId, SeatIndex, TokenAmount,
     eip712::Domain,
     index::{Job, SeatRecord},
-    state::GroupState,
+    state::{GroupState, JobState},
 };
 use tradewind_result::ContentDigest;
 
@@ -63,8 +63,12 @@ pub(crate) fn sealed_seats<'a>(job: &Job<'a>, provider: Address) -> Vec<SealedSe
 
 /// Whether the chain still wants something of us in the job, or we of it.
 pub(crate) fn is_live(job: &Job<'_>, provider: Address) -> bool {
-    job.seats_of(provider)
-        .any(|(_, _, _, group)| !group.state.is_ended())
+    match job.state {
+        JobState::Ended { .. } => false,
+        JobState::Open | JobState::Cancelling { .. } => job
+            .seats_of(provider)
+            .any(|(_, _, _, group)| !group.state.is_ended()),
+    }
 }
 
 /// The lease object for these seats; `None` where none is sealed yet, or no offer of ours is known for them.
@@ -95,7 +99,12 @@ pub(crate) fn lease(
         template_blob: Some(digest(ContentDigest::from_bytes(
             *job.terms.content.template_address.as_bytes(),
         ))),
-        gateways: Vec::new(),
+        gateways: seats.first().map_or_else(Vec::new, |seat| {
+            common_gateways(job, seat.record)
+                .iter()
+                .map(Address::to_string)
+                .collect()
+        }),
         division: LeaseDivision {
             units: shape.units.get(),
             slice: shape.units_per_slice.get(),
@@ -113,6 +122,15 @@ pub(crate) fn lease(
     object.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value)).into());
     object.metadata.annotations = Some([(POOL_ANNOTATION.to_owned(), pool_namespace.to_owned())].into());
     Some(object)
+}
+
+/// The gateways that offer and job both name, by their accounts: whose receipts count.
+pub(crate) fn common_gateways(job: &Job<'_>, seat: &SeatRecord) -> Vec<Address> {
+    let named = job.terms.gateways.iter().enumerate();
+    named
+        .filter(|(bit, _)| seat.gateways >> bit & 1 == 1)
+        .map(|(_, gateway)| *gateway)
+        .collect()
 }
 
 /// A digest as custom resources write it.

@@ -27,6 +27,8 @@ use super::{
 pub(crate) struct Memo {
     /// The object as it was last written, while the watch may not show it yet.
     pub(crate) lease: Option<ComputeLease>,
+    /// Whether the watch has shown the object.
+    pub(crate) shown: bool,
     pub(crate) materials: Option<Arc<Materials>>,
     pub(crate) unusable: Option<Unusable>,
     /// Reports that were fetched, opened and checked, with where they are.

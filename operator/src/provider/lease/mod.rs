@@ -63,7 +63,8 @@ use crate::shell::{self, chain::ChainView, context::Context, metrics};
 const KIND: &str = "ComputeLease";
 /// Pauses after a pass that did not come to its end.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Shorter than the least margin before a deadline.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 type PodChanges = futures::stream::BoxStream<'static, Result<Pod, watcher::Error>>;
 type GuardedLease = DeserializeGuard<ComputeLease>;
@@ -199,10 +200,8 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
                 let view = context.chain.view();
                 if leads && context.leadership.holds() && view.caught_up {
                     passes.start(&this, &view);
-                    if std::mem::take(&mut sweep)
-                        && let Err(error) = this.sweep(&view).await
-                    {
-                        tracing::warn!(%error, "what is left of old leases could not be cleared up");
+                    if std::mem::take(&mut sweep) {
+                        passes.start_sweep(&this, &view);
                     }
                 }
             }
@@ -284,6 +283,15 @@ impl Passes {
             let (leases, view) = (Arc::clone(leases), Arc::clone(view));
             self.running
                 .push(async move { (job, leases.pass(job, &view).await) }.boxed());
+        }
+    }
+
+    /// Clears up beside the passes, once at a time. No job has the id zero.
+    fn start_sweep(&mut self, leases: &Arc<Leases>, view: &Arc<ChainView>) {
+        if self.busy.insert(JobId::ZERO) {
+            let (leases, view) = (Arc::clone(leases), Arc::clone(view));
+            self.running
+                .push(async move { (JobId::ZERO, leases.sweep(&view).await) }.boxed());
         }
     }
 
@@ -376,8 +384,8 @@ impl Leases {
                 let Knowledge::Known(job) = view.finalized().job(id) else {
                     return None;
                 };
-                let stored = self.stored_lease(id);
-                let open = stored.is_some_and(|lease| !is_closed(&lease)) || is_live(&job, account);
+                let open =
+                    is_live(&job, account) || self.stored_lease(id).is_some_and(|lease| !is_closed(&lease));
                 let urgent = job
                     .seats_of(account)
                     .filter_map(|(group, ..)| job.commit_deadline(group))
@@ -455,6 +463,11 @@ impl Leases {
         let Some(lease) = self.record(&job, &offers, &mut memo).await? else {
             return Ok(());
         };
+        if is_closed(&lease) && !is_live(&job, self.context.account()) {
+            return Ok(());
+        }
+        // A lease that is done soon has one status: its last.
+        memo.written.get_or_insert_with(Instant::now);
         let pool = lease
             .annotations()
             .get(POOL_ANNOTATION)
@@ -491,7 +504,7 @@ impl Leases {
                 indexed: &memo.indexed,
                 receipts: &receipts,
                 posted: &memo.posted,
-                slots: self.room(&job, &offers, &own, &pods),
+                slots: self.room(&job, &offers, &own),
             },
             &self.timing,
             now,
@@ -520,7 +533,11 @@ impl Leases {
         applied?;
         if plan.contains(&ProviderStep::Finish) {
             tracing::info!(job = %id, "the lease is closed");
-            *memo = Memo::default();
+            // The watch may show the object as it was for a while.
+            *memo = Memo {
+                lease: memo.lease.take(),
+                ..Memo::default()
+            };
         }
         self.context
             .metrics
@@ -553,20 +570,17 @@ impl Leases {
     }
 
     /// Slots for this lease: those that it has, and those that are free.
-    fn room(
-        &self,
-        job: &Job<'_>,
-        offers: &BTreeMap<u32, OfferOf>,
-        own: &[SlicePodState],
-        pods: &[SlicePodState],
-    ) -> SlotCount {
+    fn room(&self, job: &Job<'_>, offers: &BTreeMap<u32, OfferOf>, own: &[SlicePodState]) -> SlotCount {
         let series: BTreeSet<u32> = job
             .seats_of(self.context.account())
             .map(|(_, _, seat, _)| seat.series)
             .collect();
-        let free = series
-            .iter()
-            .filter_map(|series| Some(self.slots.free(*series, offers.get(series)?.slots(), pods)));
+        let free = series.iter().filter_map(|series| {
+            Some(
+                self.slots
+                    .free(*series, offers.get(series)?.slots(), || self.slice_pods()),
+            )
+        });
         let active = own.iter().filter(|pod| is_active(pod)).count();
         SlotCount::new(free.fold(u32::try_from(active).unwrap_or(u32::MAX), u32::saturating_add))
     }
@@ -595,8 +609,12 @@ impl Leases {
             &self.pool_of(job.id),
         );
         let stored = match self.stored_lease(job.id) {
-            Some(stored) => Some(newer(stored, memo.lease.take())),
-            None => memo.lease.take(),
+            Some(stored) => {
+                memo.shown = true;
+                Some(newer(stored, memo.lease.take()))
+            }
+            // Written a moment ago, or deleted by somebody: then it is made anew.
+            None => memo.lease.take().filter(|_| !std::mem::take(&mut memo.shown)),
         };
         memo.lease.clone_from(&stored);
         let Some(stored) = stored else {

@@ -42,7 +42,7 @@ pub(crate) struct LeaseArgs {
     pub(crate) image_patience: u32,
 
     /// Least seconds between two writes of a lease's status; its last one is written at once.
-    #[arg(long, env = "TRADEWIND_LEASE_STATUS_SECONDS", default_value = "30", value_parser = parse_seconds)]
+    #[arg(long, env = "TRADEWIND_LEASE_STATUS_SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) lease_status_every: Duration,
 
     /// Seconds that the record of a finished lease is kept.

@@ -18,16 +18,23 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// How many slots of the series are free. `pods` are all slice pods that are seen.
-    pub(crate) fn free(&self, series: u32, offered: u32, pods: &[SlicePodState]) -> u32 {
+    /// How many slots of the series are free. `look` gives all slice pods that are seen; it is called while nobody
+    /// else can take a slot, so that no pod is missed between two looks.
+    pub(crate) fn free(&self, series: u32, offered: u32, look: impl FnOnce() -> Vec<SlicePodState>) -> u32 {
         let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        free(&mut created, series, offered, pods)
+        free(&mut created, series, offered, &look())
     }
 
     /// Takes a slot for a pod that is about to be created; whether there was one.
-    pub(crate) fn take(&self, series: u32, offered: u32, pod: &str, pods: &[SlicePodState]) -> bool {
+    pub(crate) fn take(
+        &self,
+        series: u32,
+        offered: u32,
+        pod: &str,
+        look: impl FnOnce() -> Vec<SlicePodState>,
+    ) -> bool {
         let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        if free(&mut created, series, offered, pods) == 0 {
+        if free(&mut created, series, offered, &look()) == 0 {
             return false;
         }
         created.insert(pod.to_owned(), (series, Instant::now()));
@@ -100,20 +107,20 @@ mod tests {
     #[test]
     fn a_slot_is_taken_from_the_creation_of_its_pod_to_its_end_and_counts_once() {
         let slots = Slots::default();
-        assert!(slots.take(7, 2, "a", &[]));
-        assert!(slots.take(7, 2, "b", &[]));
+        assert!(slots.take(7, 2, "a", Vec::new));
+        assert!(slots.take(7, 2, "b", Vec::new));
         assert!(
-            !slots.take(7, 2, "c", &[]),
+            !slots.take(7, 2, "c", Vec::new),
             "both are taken, though no pod is seen yet"
         );
-        assert!(slots.take(8, 1, "d", &[]), "another offer has its own");
-        let seen = [
+        assert!(slots.take(8, 1, "d", Vec::new), "another offer has its own");
+        let seen = vec![
             pod("a", 7, PodEnd::Running),
             pod("b", 7, PodEnd::Lost { deadline: false }),
         ];
-        assert_eq!(slots.free(7, 2, &seen), 1);
+        assert_eq!(slots.free(7, 2, || seen), 1);
         assert!(!slots.is_unseen("a"));
         slots.give_back("d");
-        assert_eq!(slots.free(8, 1, &[]), 1);
+        assert_eq!(slots.free(8, 1, Vec::new), 1);
     }
 }

@@ -393,7 +393,14 @@ fn findings(
                     | LeaseCondition::Revealed
                     | LeaseCondition::Closed => lost.unwrap_or(LeaseReason::Done),
                 };
-                let message = format!("{condition}");
+                let message = match condition {
+                    LeaseCondition::Prepared => "template and key are there",
+                    LeaseCondition::Executed => "every unit is executed, or its seat is given back",
+                    LeaseCondition::Committed => "every commitment is on chain",
+                    LeaseCondition::Revealed => "every result is shown and stored",
+                    LeaseCondition::Closed => "every seat has ended, and pods and secrets are gone",
+                };
+                let message = message.to_owned();
                 return Finding {
                     condition,
                     status: ConditionStatus::True,
