@@ -306,7 +306,7 @@ impl Passes {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 match error.disposition() {
                     Disposition::Retry => {
-                        tracing::warn!(%job, %error, source, "a lease's pass failed; trying again")
+                        tracing::warn!(%job, %error, source, "a lease's pass failed; trying again");
                     }
                     Disposition::AwaitChange | Disposition::Halt => {
                         tracing::error!(%job, %error, source, "a lease's pass failed; something must change");

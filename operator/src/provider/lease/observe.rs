@@ -293,7 +293,7 @@ fn combine(job: &Job<'_>, seat: &Wanted, memo: &mut Memo) {
             memo.groups.insert(seat.group, Arc::new(result));
         }
         Err(error) => {
-            tracing::error!(job = %job.id, group = %seat.group, %error, "a group's results have no root")
+            tracing::error!(job = %job.id, group = %seat.group, %error, "a group's results have no root");
         }
     }
 }
