@@ -8,6 +8,8 @@ use clap::{Args as ClapArgs, Parser, ValueEnum};
 use tradewind_daemon::{DaemonArgs, args::parse_seconds};
 use tradewind_market::{Address, Bps};
 
+use crate::provider::args::ProviderArgs;
+
 /// Runs the controllers of one cluster: those that buy compute, those that sell it, or both.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tradewind-operator", version)]
@@ -40,7 +42,12 @@ pub(crate) struct Args {
     pub(crate) pod_image: String,
 
     /// Base URL of a gateway; repeat for several. The first that answers is used to read, all are written to.
-    #[arg(long = "gateway", env = "TRADEWIND_GATEWAYS", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "gateway",
+        env = "TRADEWIND_GATEWAYS",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) gateways: Vec<String>,
 
     /// Seconds between full passes over everything, also when nothing seems to have changed.
@@ -56,6 +63,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) consumer: ConsumerArgs,
+
+    #[command(flatten)]
+    pub(crate) provider: ProviderArgs,
 }
 
 /// What a cluster does in the market.
@@ -137,11 +147,19 @@ pub(crate) struct ConsumerArgs {
     pub(crate) tokens: Vec<Address>,
 
     /// Registry host that is spoken to without TLS, as `host:port`; repeat for several.
-    #[arg(long = "plain-http-registry", env = "TRADEWIND_PLAIN_HTTP_REGISTRIES", value_delimiter = ',')]
+    #[arg(
+        long = "plain-http-registry",
+        env = "TRADEWIND_PLAIN_HTTP_REGISTRIES",
+        value_delimiter = ','
+    )]
     pub(crate) plain_http_registries: Vec<String>,
 
     /// Namespace whose jobs are placed from here; repeat for several. None means all.
-    #[arg(long = "job-namespace", env = "TRADEWIND_JOB_NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long = "job-namespace",
+        env = "TRADEWIND_JOB_NAMESPACES",
+        value_delimiter = ','
+    )]
     pub(crate) namespaces: Vec<String>,
 
     /// The most that one job's inputs may hold in memory sources (ConfigMaps and Secrets are bounded by the API
@@ -200,7 +218,9 @@ pub(crate) struct MoneyArgs {
 }
 
 fn parse_bps(text: &str) -> Result<Bps, String> {
-    text.parse().map(Bps::new).map_err(|_| "expected hundredths of a percent as a whole number".to_owned())
+    text.parse()
+        .map(Bps::new)
+        .map_err(|_| "expected hundredths of a percent as a whole number".to_owned())
 }
 
 #[cfg(test)]
@@ -230,7 +250,10 @@ mod tests {
         let args = Args::try_parse_from(LEAST).unwrap();
         assert_eq!(args.role, Role::Consumer);
         assert!(args.role.consumes() && !args.role.provides());
-        assert!(args.consumer.tokens.is_empty(), "without a list of tokens nothing is spent");
+        assert!(
+            args.consumer.tokens.is_empty(),
+            "without a list of tokens nothing is spent"
+        );
         assert!(!args.observe_only);
     }
 

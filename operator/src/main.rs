@@ -9,6 +9,7 @@ mod args;
 mod consumer;
 mod http;
 mod keys;
+mod provider;
 mod registry;
 mod shell;
 
@@ -36,8 +37,14 @@ fn main() -> ExitCode {
 
 fn start(args: Args) -> anyhow::Result<()> {
     // One provider for every TLS connection of the process, chosen before the first of them.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         anyhow::bail!("another TLS provider is installed already");
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(shell::run(args))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(shell::run(args))
 }

@@ -6,7 +6,7 @@ use tradewind_chain::{
     calls::{DoesNotFit, Fill},
     sender::{Intent, IntentId, IntentState},
 };
-use tradewind_market::{GroupIndex, Hash32, JobId, JobNonce, Terms, TokenAmount, keccak256};
+use tradewind_market::{Address, GroupIndex, Hash32, JobId, JobNonce, Terms, TokenAmount, keccak256};
 
 use super::Consumer;
 use crate::shell::chain::ChainView;
@@ -94,6 +94,27 @@ impl Consumer {
             calls::multicall(market, &steps),
             false,
         ))
+    }
+
+    /// Allows the market to take an amount out of the account, for a job whose claim stands in the spending limit.
+    /// Allowing the same again for the same job is the same wish: only what another job's wish overwrote is repeated.
+    pub(crate) fn approve(
+        &self,
+        view: &ChainView,
+        job: JobId,
+        token: Address,
+        amount: TokenAmount,
+    ) -> IntentState {
+        let amount_bytes = amount.base_units().to_be_bytes();
+        let id = intent_id(job, "approve", &[token.as_bytes(), &amount_bytes], 0);
+        let call = calls::approve(token, self.context.market.domain.market, amount);
+        self.want(
+            view,
+            id,
+            format!("approve {amount} of {token} for {job}"),
+            call,
+            false,
+        )
     }
 
     /// A call to the market that may share a transaction with others.

@@ -355,7 +355,8 @@ impl Consumer {
         let top_up = cost.checked_sub(spare).unwrap_or_default();
         if !top_up.is_zero() {
             let amount = job.record.funded.checked_add(top_up).unwrap_or(TokenAmount::MAX);
-            self.check_funds(view, asked.token, top_up, decimals)
+            let to_approve = self
+                .check_funds(view, asked.token, top_up, decimals)
                 .await
                 .map_err(flat)?;
             let want = SpendingWant {
@@ -367,6 +368,11 @@ impl Consumer {
             spending::claim(&self.context.client, subject.namespace, want, shell::now())
                 .await
                 .map_err(|error| flat(before_money(&error)))?;
+            if let Some(amount) = to_approve {
+                self.approve(view, job.record.id, asked.token, amount);
+                memo.sought = None;
+                return Ok(());
+            }
         }
         if !self.context.leadership.holds() || self.context.args.observe_only {
             return Ok(());

@@ -174,7 +174,7 @@ impl Consumer {
                 "the job's cost does not fit 128 bits".to_owned(),
             )
         })?;
-        self.check_funds(view, asked.token, escrow, decimals).await?;
+        let to_approve = self.check_funds(view, asked.token, escrow, decimals).await?;
         let want = SpendingWant {
             job: identity.id,
             token: asked.token,
@@ -186,6 +186,10 @@ impl Consumer {
             .map_err(|error| before_money(&error))?;
         if !self.context.leadership.holds() {
             return Ok("another replica acts".to_owned());
+        }
+        if let Some(amount) = to_approve {
+            self.approve(view, identity.id, asked.token, amount);
+            return Ok("the market is being allowed to take what the job binds".to_owned());
         }
         let fills = placing::requests(memo, &matching.fills);
         let opening = Opening {
@@ -207,43 +211,41 @@ impl Consumer {
         ))
     }
 
-    /// Whether balance on the market and what the market may take from the wallet cover the amount.
+    /// Whether the balance on the market and the account's own tokens cover the amount; what the market has to be
+    /// allowed to take first, if anything.
     pub(super) async fn check_funds(
         &self,
         view: &ChainView,
         token: Address,
         amount: TokenAmount,
         decimals: Decimals,
-    ) -> Result<(), Stage> {
+    ) -> Result<Option<TokenAmount>, Stage> {
         let account = self.context.account();
         let balance = view.head().balance(account, token);
-        if balance >= amount {
-            return Ok(());
-        }
+        let Some(missing) = amount.checked_sub(balance).filter(|missing| !missing.is_zero()) else {
+            return Ok(None);
+        };
         let tag = BlockTag::Latest;
-        let market = self.context.market.domain.market;
         let wallet = self
             .reader
             .token_balance(token, account, tag)
             .await
             .map_err(|error| chain_unavailable(&error))?;
+        if wallet < missing {
+            let available = balance.checked_add(wallet).unwrap_or(TokenAmount::MAX);
+            let message = format!(
+                "the job binds {}, account {account} has {}: send more of the token to it",
+                amount.to_decimal(decimals),
+                available.to_decimal(decimals),
+            );
+            return Err(Stage::BeforeMoney(JobReason::BalanceTooSmall, message));
+        }
         let allowance = self
             .reader
             .token_allowance(token, account, tag)
             .await
             .map_err(|error| chain_unavailable(&error))?;
-        let available = balance
-            .checked_add(wallet.min(allowance))
-            .unwrap_or(TokenAmount::MAX);
-        if available >= amount {
-            return Ok(());
-        }
-        let message = format!(
-            "the job binds {}, account {account} has {}: deposit more on the market {market}, or approve it to take more",
-            amount.to_decimal(decimals),
-            available.to_decimal(decimals),
-        );
-        Err(Stage::BeforeMoney(JobReason::BalanceTooSmall, message))
+        Ok((allowance < missing).then_some(missing))
     }
 }
 

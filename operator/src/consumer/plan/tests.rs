@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tradewind_gateway_api::{message::SignedMessage, signed::Signed};
 use tradewind_market::{
-    Address, BlockNumber, Bps, ClassId, GroupIndex, Hash32, JobId, JobNonce, Knowledge, OfferHash, SeatIndex, Seconds, Slots, Terms,
-    TokenAmount, UnitIndex, UnitSet, Units, UnixSeconds,
+    Address, BlockNumber, Bps, ClassId, GroupIndex, Hash32, JobId, JobNonce, Knowledge, OfferHash, SeatIndex,
+    Seconds, Slots, Terms, TokenAmount, UnitIndex, UnitSet, Units, UnixSeconds,
     eip712::StructHash,
     event::{
         GroupStatus, JobEvent, LedgerEvent, MarketEvent, PackedSeatStates, SeatKind, SeatStatus, StoredAt,
