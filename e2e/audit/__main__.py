@@ -38,6 +38,7 @@ def summary(ledger):
                 "deposited": str(job.deposited),
                 "escrow": str(job.escrow),
                 "refunded": str(job.refunded),
+                "fee": str(job.fee),
                 "events": job.seq,
                 "groups": [
                     {

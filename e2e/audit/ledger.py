@@ -57,6 +57,7 @@ class Job:
     groups: dict = field(default_factory=dict)
     ended: bool = False
     refunded: int = 0
+    fee: int = 0
 
     def group(self, number):
         if number not in self.groups:
@@ -307,6 +308,7 @@ class Ledger:
         ends = {GROUP_AGREED: CREDITED, CONTESTED: INCONCLUSIVE}.get(group.state, REFUNDED)
         if event.state != ends:
             raise Finding(f"{where} from {GROUP_NAMES[group.state]}")
+        job.fee += fee
         job.escrow -= paid + to_sink - burned
         if job.escrow < 0:
             raise Finding(f"{where} and left the escrow below zero")

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tradewind_e2e::lab::cli::LabCommand;
+use tradewind_e2e::demo::DemoArguments;
+use tradewind_e2e::lab::cli::{LabCommand, call_off_on_signal};
 use tradewind_e2e::lab::enforcer::{self, EnforcerArguments};
+use tradewind_e2e::lab::overlay;
+use tradewind_e2e::market::cli::MarketCommand;
 
 /// Raises labs of real clusters, and runs on them what is to be proved.
 #[derive(Debug, Parser)]
@@ -20,16 +23,23 @@ enum Command {
     /// Raise, look at, use and lower labs.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// The product on a lab.
+    #[command(subcommand)]
+    Market(MarketCommand),
+    /// Render a picture on three data centers, of which one cheats; verified, paid, and every claim checked.
+    Demo(DemoArguments),
     /// Enforce a cluster's NetworkPolicies; started by the lab.
     #[command(hide = true)]
     Enforce(EnforcerArguments),
 }
 
 fn main() -> ExitCode {
-    // A container runtime starts CNI plugins by their file names.
+    // A container runtime starts CNI plugins, and its shim what runs containers, by their file names.
     let name = std::env::args_os().next().map(PathBuf::from);
-    if name.is_some_and(|name| name.ends_with(enforcer::cni::NAME)) {
-        return enforcer::cni::run();
+    match name {
+        Some(name) if name.ends_with(enforcer::cni::NAME) => return enforcer::cni::run(),
+        Some(name) if name.ends_with(overlay::NAME) => return overlay::run(&name),
+        _ => {}
     }
     match run(Arguments::parse().command) {
         Ok(code) => code,
@@ -43,6 +53,14 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Lab(command) => Ok(command.run()?),
+        Command::Market(command) => {
+            command.run()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(arguments) => {
+            arguments.run(&call_off_on_signal()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Enforce(arguments) => {
             enforcer::run(&arguments)?;
             Ok(ExitCode::SUCCESS)

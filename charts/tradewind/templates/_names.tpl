@@ -42,6 +42,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- if has .Values.role (list "provider" "both") }}true{{ end -}}
 {{- end }}
 
+{{/* By IP address, since job pods have no DNS: the kubelet puts the Service's address in. */}}
 {{- define "tradewind.relayUrl" -}}
-http://tradewind-relay.{{ .Release.Namespace }}.svc:8080
+http://$(TRADEWIND_RELAY_SERVICE_HOST):8080
 {{- end }}

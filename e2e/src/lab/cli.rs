@@ -183,7 +183,7 @@ fn raise(shape: &Shape, call_off: &CancellationToken) -> Result<Lab, LabError> {
 
 /// Ctrl-C and a polite end call the work off; whoever works takes down what it made. The second Ctrl-C ends
 /// us at once: what is left then is cleaned by the next `up` or `down`.
-fn call_off_on_signal() -> Result<CancellationToken, LabError> {
+pub fn call_off_on_signal() -> Result<CancellationToken, LabError> {
     let call_off = CancellationToken::new();
     let called_off = call_off.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 
 use super::command::run;
 use super::error::LabError;
@@ -51,7 +52,7 @@ pub struct Image {
 }
 
 /// An image in a lab's registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReference {
     /// `host:port/name`.
     pub repository: String,

@@ -18,6 +18,7 @@ mod evm;
 pub mod ground;
 mod images;
 mod network;
+pub mod overlay;
 mod pki;
 mod places;
 mod process;
@@ -41,7 +42,7 @@ pub use error::LabError;
 pub use evm::{DEV_ACCOUNTS, DevAccount, Evm};
 pub use images::{Image, ImageReference, ImageSource, LaidFile};
 pub use progress::Progress;
-pub use spec::{ClusterSpec, EvmSpec, LabSpec};
+pub use spec::{ClusterSpec, EvmSpec, LabSpec, RuntimeSpec};
 pub use state::Phase;
 pub use toolchain::{cache_root, source_root};
 
@@ -304,6 +305,11 @@ impl Lab {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let entries = std::iter::once(bin).chain(std::env::split_paths(&path));
         std::env::join_paths(entries).map_err(|error| LabError::Shape(format!("PATH: {error}")))
+    }
+
+    /// The folder with what lives as long as the lab.
+    pub fn data(&self) -> PathBuf {
+        self.places.data()
     }
 
     /// The folder with the logs of all of the lab's processes.

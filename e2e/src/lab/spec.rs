@@ -1,7 +1,8 @@
 //! The shape of a lab, as asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,20 @@ pub struct ClusterSpec {
     pub cpus: Option<u8>,
     /// Whether NetworkPolicies are enforced from the start.
     pub enforcer: bool,
+    /// Runtime handlers beside the usual one, for RuntimeClasses to name.
+    #[serde(default)]
+    pub runtimes: Vec<RuntimeSpec>,
+}
+
+/// A runtime handler that lays files over those of some containers before it runs them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeSpec {
+    /// The handler's name.
+    pub handler: String,
+    /// The containers that it changes, by their name in the pod.
+    pub container: String,
+    /// Path in the container, and the file of this machine that is laid over it.
+    pub files: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// How the EVM node makes blocks.
@@ -59,6 +74,7 @@ impl ClusterSpec {
             name: name.into(),
             cpus: None,
             enforcer: true,
+            runtimes: Vec::new(),
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct JobBooks {
     pub escrow: String,
     /// What came back.
     pub refunded: String,
+    /// The market's share.
+    pub fee: String,
     /// How many events it has.
     pub events: u64,
     /// Its groups.

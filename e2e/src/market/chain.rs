@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tradewind_chain::contracts::{self, Deployment};
 use tradewind_chain::read::Parameters;
 use tradewind_chain::transport::{HttpConfig, HttpTransport};
@@ -22,7 +23,7 @@ const PURSE: &str = "1000";
 const UNBOND_DELAY: Seconds = Seconds::new(3_600);
 
 /// Where the contracts are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Contracts {
     pub(super) market: String,
     pub(super) token: String,
@@ -51,9 +52,9 @@ impl Contracts {
 }
 
 fn purse() -> Result<TokenAmount, MarketError> {
-    let unreadable = |error: &dyn std::fmt::Display| MarketError::Chain(error.to_string());
-    let decimals = Decimals::new(TOKEN_DECIMALS).map_err(|error| unreadable(&error))?;
-    TokenAmount::from_decimal_exact(PURSE, decimals).map_err(|error| unreadable(&error))
+    let decimals = Decimals::new(TOKEN_DECIMALS)
+        .ok_or_else(|| MarketError::Chain(format!("{TOKEN_DECIMALS} decimals are more than an amount has")))?;
+    TokenAmount::from_decimal_exact(PURSE, decimals).map_err(|error| MarketError::Chain(error.to_string()))
 }
 
 async fn connect(lab: &Lab) -> Result<Node, MarketError> {

@@ -1,6 +1,6 @@
 //! What can go wrong in raising and asking a market.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tradewind_chain::contracts::DeployError;
 
@@ -52,6 +52,12 @@ pub enum MarketError {
 }
 
 impl MarketError {
+    /// Wraps an error about a file.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+
     /// Wraps an error of the API server.
     pub(crate) fn kubernetes(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let doing = doing.into();

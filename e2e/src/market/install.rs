@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::account::Role;
@@ -15,7 +16,7 @@ use crate::lab::{Cluster, ImageReference, ImageSource, Lab, Progress, source_roo
 const FIELD_MANAGER: &str = "tradewind-e2e";
 
 /// What the market's pods are made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Images {
     /// The operator.
     pub operator: ImageReference,
@@ -43,7 +44,7 @@ impl Images {
 }
 
 /// The protocol's windows, in seconds, short enough for a lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
     /// Added to a group's run time until seats must have committed.
     pub commit_grace: u32,
@@ -89,7 +90,7 @@ impl Market<'_> {
         values["gateway"] = json!({
             "enabled": true,
             "service": {"type": "NodePort", "port": 8080, "nodePort": GATEWAY_PORT},
-            "extraArgs": [format!("--token={}", self.token()), format!("--public-url={}", self.gateway()?)],
+            "tokens": [self.token()],
         });
         values["operator"]["extraArgs"] = json!(self.windows.arguments());
         self.install(&cluster, &values).await
@@ -98,8 +99,10 @@ impl Market<'_> {
     pub(super) async fn install_provider(&self, cluster: Cluster<'_>) -> Result<(), MarketError> {
         let client = cluster.client().await?;
         namespace(&client).await?;
-        secret(&client, "tradewind-keys", &keys(self.role_of(&cluster)?)).await?;
+        let role = self.role_of(&cluster)?;
+        secret(&client, "tradewind-keys", &keys(role)).await?;
         let mut values = self.values("provider")?;
+        values["provider"] = json!({"account": role.account().address});
         values["relay"] = json!({"enabled": true});
         values["operator"]["extraArgs"] = json!(["--resync=5"]);
         self.install(&cluster, &values).await

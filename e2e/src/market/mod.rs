@@ -7,27 +7,49 @@
 pub mod account;
 mod audit;
 mod chain;
+pub mod cli;
 mod error;
 mod install;
+pub mod manifest;
+pub mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use account::Role;
-pub use audit::{Books, JobBooks, SeatBooks};
+pub use audit::{BondBooks, Books, GroupBooks, JobBooks, SeatBooks, TokenBooks};
 pub use error::MarketError;
 pub use install::{Images, Windows};
 
+use tradewind_crds::condition;
+use tradewind_crds::provider_offer::{OfferCondition, ProviderOffer};
+
 use crate::lab::{Cluster, Lab, Progress, source_root};
+use watch::{Found, Watched};
 
 /// The namespace that the chart is installed in, in every cluster.
 pub const NAMESPACE: &str = "tradewind";
 /// The node port of the gateway in the consumer's cluster.
 const GATEWAY_PORT: u16 = 30_080;
+/// What the offers of the lab's data centers are called.
+const OFFER: &str = "cpu-spare";
 /// Decimals of the lab's token.
 pub const TOKEN_DECIMALS: u8 = 6;
 
+/// What is written down of a market, in the lab's folder.
+const RECORD: &str = "market.json";
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    chain: chain::Contracts,
+    images: Images,
+    windows: Windows,
+}
+
 /// A market that is up on a lab.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Market<'lab> {
     lab: &'lab Lab,
     chain: chain::Contracts,
@@ -38,10 +60,9 @@ pub struct Market<'lab> {
 impl<'lab> Market<'lab> {
     /// Puts contracts on the lab's chain, images into its registry, and the chart into each cluster: role consumer
     /// with a gateway into `consumer`, role provider into the others.
-    pub async fn raise(lab: &'lab Lab, windows: Windows) -> Result<Self, MarketError> {
-        let progress = Progress::shown();
+    pub async fn raise(lab: &'lab Lab, windows: Windows, progress: &Progress) -> Result<Self, MarketError> {
         progress.say("building images and pushing them to the lab's registry");
-        let images = Images::push(lab, &progress)?;
+        let images = Images::push(lab, progress)?;
         progress.say("deploying the market and a token");
         let chain = chain::Contracts::deploy(lab, &artifacts()).await?;
         progress.say(format!("market {} token {}", chain.market, chain.token));
@@ -51,7 +72,25 @@ impl<'lab> Market<'lab> {
         let providers: Vec<_> = market.providers()?.into_iter().map(|cluster| market.install_provider(cluster)).collect();
         futures::future::try_join_all(providers).await?;
         progress.say("providers are ready");
+        market.record()?;
         Ok(market)
+    }
+
+    /// The market that was raised on a lab before.
+    pub fn attach(lab: &'lab Lab) -> Result<Self, MarketError> {
+        let path = lab.data().join(RECORD);
+        let text = std::fs::read_to_string(&path).map_err(MarketError::file(&path))?;
+        let unreadable = |error: serde_json::Error| MarketError::file(&path)(error.into());
+        let Record { chain, images, windows } = serde_json::from_str(&text).map_err(unreadable)?;
+        Ok(Self { lab, chain, images, windows })
+    }
+
+    fn record(&self) -> Result<(), MarketError> {
+        let path = self.lab.data().join(RECORD);
+        let Self { lab: _, chain, images, windows } = self.clone();
+        let text = serde_json::to_string(&Record { chain, images, windows })
+            .map_err(|error| MarketError::file(&path)(error.into()))?;
+        std::fs::write(&path, text).map_err(MarketError::file(&path))
     }
 
     /// The lab that this market is on.
@@ -89,6 +128,22 @@ impl<'lab> Market<'lab> {
         Ok(self.lab.clusters()?.into_iter().filter(|cluster| cluster.name() != "consumer").collect())
     }
 
+    /// Waits until every offer in a data center's cluster is published.
+    pub async fn wait_until_sold(&self, cluster: &Cluster<'_>, limit: Duration) -> Result<(), MarketError> {
+        let mut offer: Watched<ProviderOffer> = Watched::start(cluster.client().await?, NAMESPACE, OFFER);
+        let what = format!("{}: the offer's publication", cluster.name());
+        offer
+            .until(&what, limit, |offer| {
+                let Some(status) = &offer.status else { return Found::NotYet("no status yet".to_owned()) };
+                if condition::is_true(&status.conditions, OfferCondition::Publishing) {
+                    return Found::Wanted;
+                }
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                Found::NotYet(format!("{}: {}", text(&status.reason), text(&status.message)))
+            })
+            .await
+    }
+
     /// Keeps the market's books again from the node's raw logs, and compares.
     pub async fn audit(&self) -> Result<Books, MarketError> {
         audit::run(self.lab, &self.chain.market, None).await
@@ -100,7 +155,7 @@ impl<'lab> Market<'lab> {
     }
 }
 
-/// Forge's output folder.
+/// The contracts' folder, with what forge made of them.
 fn artifacts() -> PathBuf {
-    source_root().join("deploy/contracts/out")
+    source_root().join("deploy/contracts")
 }

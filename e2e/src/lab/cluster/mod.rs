@@ -105,7 +105,7 @@ pub(super) async fn raise(
         holder,
         cgroup_members,
     };
-    let runtime = node::start_runtime(raising, &node)?;
+    let runtime = node::start_runtime(raising, &node, &spec.runtimes)?;
     control_plane::start_api(raising, &node).await?;
     said("API server ready");
     let [controllers, scheduler] = control_plane::start_controllers(raising, &node)?;

@@ -9,10 +9,12 @@ use serde_json::json;
 
 use super::super::enforcer::cni;
 use super::super::error::LabError;
+use super::super::overlay;
 use super::super::places::{ClusterPlaces, SERVICES_ADDRESS};
 use super::super::process::Record;
 use super::super::raising::Raising;
 use super::super::registry::REGISTRY_PORT;
+use super::super::spec::RuntimeSpec;
 use super::Node;
 
 /// The name service's customary address. No name service runs there: names fail at once, not after a
@@ -59,10 +61,20 @@ pub(super) fn wait_for_socket(socket: &Path, enforcer: &Record) -> Result<(), La
 }
 
 /// Starts the container runtime, which needs nothing else.
-pub(super) fn start_runtime(raising: &Raising<'_>, node: &Node<'_>) -> Result<Record, LabError> {
+pub(super) fn start_runtime(
+    raising: &Raising<'_>,
+    node: &Node<'_>,
+    runtimes: &[RuntimeSpec],
+) -> Result<Record, LabError> {
     let cluster = node.places;
+    let mut text = runtime_config(raising, cluster);
+    for spec in runtimes {
+        let dir = cluster.data().join("runtimes").join(&spec.handler);
+        let program = overlay::lay_out(&dir, &raising.places.own_program(), raising.toolchain.runc(), spec)?;
+        text.push_str(&handler_config(raising, cluster, &spec.handler, &program));
+    }
     let config = cluster.data().join("containerd.toml");
-    write(&config, &runtime_config(raising, cluster))?;
+    write(&config, &text)?;
     write_registry_hosts(cluster)?;
     lay_out_plugins(raising, cluster)?;
     write(
@@ -171,6 +183,10 @@ state = "/run/containerd"
 [grpc]
 address = "/run/containerd/containerd.sock"
 
+# Its socket has one place on the machine, for all clusters.
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "overlayfs"
 
@@ -190,23 +206,31 @@ conf_dir = "{cni}"
 
 [plugins."io.containerd.cri.v1.runtime".containerd]
 default_runtime_name = "runc"
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-runtime_path = "{shim}"
-{base}
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-BinaryName = "{runc}"
-SystemdCgroup = false
-"#,
+{usual}"#,
         pause = super::super::images::pause_reference(),
         hosts = data.join("registries").display(),
         cni = data.join("cni-conf").display(),
         plugins = plugins(cluster).display(),
+        usual = handler_config(raising, cluster, "runc", raising.toolchain.runc()),
+    )
+}
+
+/// The part of the runtime's configuration about one handler, whose containers `program` runs.
+fn handler_config(raising: &Raising<'_>, cluster: &ClusterPlaces, handler: &str, program: &Path) -> String {
+    format!(
+        r#"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{handler}]
+runtime_type = "io.containerd.runc.v2"
+runtime_path = "{shim}"
+{base}
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{handler}.options]
+BinaryName = "{program}"
+SystemdCgroup = false
+"#,
         shim = raising.toolchain.shim().display(),
         base = base_specification(cluster),
-        runc = raising.toolchain.runc().display(),
+        program = program.display(),
     )
 }
 
