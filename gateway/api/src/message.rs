@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use tradewind_market::{
     Address, Hash32, JobId, UnixSeconds,
     eip712::{Domain, StructHash},
-    message::{Abstain, Commit, HexBytes, Reveal},
+    message::{Abstain, Commit, HexBytes, Reveal, RevealEntry, SeatRef},
+    plan::consumer::{Letter, Saying},
     terms::MAX_ENTRIES_PER_CALL,
 };
 
@@ -20,6 +21,44 @@ pub enum SignedMessage {
     Abstain(Signed<Abstain>),
     /// Openings.
     Reveal(Signed<Reveal>),
+}
+
+impl Letter for SignedMessage {
+    fn provider(&self) -> Address {
+        self.provider()
+    }
+
+    fn deadline(&self) -> UnixSeconds {
+        self.deadline()
+    }
+
+    fn sayings(&self) -> Vec<(SeatRef, Saying)> {
+        match self {
+            Self::Commit(message) => message
+                .statement
+                .entries
+                .iter()
+                .map(|entry| (entry.seat, Saying::Speaks))
+                .collect(),
+            Self::Abstain(message) => message
+                .statement
+                .entries
+                .iter()
+                .map(|entry| (entry.seat, Saying::Speaks))
+                .collect(),
+            Self::Reveal(message) => {
+                let opens = |entry: &RevealEntry| Saying::Reveals {
+                    with_receipt: !entry.receipt.0.is_empty(),
+                };
+                message
+                    .statement
+                    .entries
+                    .iter()
+                    .map(|entry| (entry.seat, opens(entry)))
+                    .collect()
+            }
+        }
+    }
 }
 
 impl SignedMessage {

@@ -43,19 +43,18 @@ pub enum Saying {
 }
 
 /// A signed message that waits to be carried to the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub trait Letter {
     /// Who signed it.
-    pub provider: Address,
+    fn provider(&self) -> Address;
     /// It is void after this.
-    pub deadline: UnixSeconds,
+    fn deadline(&self) -> UnixSeconds;
     /// What it says, seat by seat.
-    pub entries: Vec<(SeatRef, Saying)>,
+    fn sayings(&self) -> Vec<(SeatRef, Saying)>;
 }
 
 /// How things stand with a job.
-#[derive(Debug, Clone, Copy)]
-pub struct Situation<'a> {
+#[derive(Debug)]
+pub struct Situation<'a, L> {
     /// What is wanted.
     pub desire: Desire,
     /// When the job's own deadline is over.
@@ -67,7 +66,7 @@ pub struct Situation<'a> {
     /// Providers that the published bundle serves; `None` if that is not known.
     pub bundled: Option<&'a BTreeSet<Address>>,
     /// Messages that wait to be carried to the chain, by their struct hashes.
-    pub messages: &'a BTreeMap<Hash32, Letter>,
+    pub messages: &'a BTreeMap<Hash32, L>,
     /// Units whose results are where they are wanted; `None` where nobody wants them any more.
     pub delivered: Option<&'a UnitSet>,
     /// The chain's time.
@@ -133,7 +132,7 @@ pub enum End {
 }
 
 /// Everything that is due now.
-pub fn consumer_plan(situation: &Situation<'_>) -> Vec<Step> {
+pub fn consumer_plan(situation: &Situation<'_, impl Letter>) -> Vec<Step> {
     let cancellation = cancellation(situation);
     let mut steps: Vec<Step> = cancellation.map(Step::Cancel).into_iter().collect();
     steps.extend(bundle(situation));
@@ -176,7 +175,7 @@ const fn has_failed(state: &GroupState) -> bool {
     }
 }
 
-fn cancellation(situation: &Situation<'_>) -> Option<CancelCause> {
+fn cancellation(situation: &Situation<'_, impl Letter>) -> Option<CancelCause> {
     let Situation {
         desire,
         not_after,
@@ -202,7 +201,7 @@ fn cancellation(situation: &Situation<'_>) -> Option<CancelCause> {
 }
 
 /// Keys go only to providers whose seats are final.
-fn bundle(situation: &Situation<'_>) -> Option<Step> {
+fn bundle(situation: &Situation<'_, impl Letter>) -> Option<Step> {
     let seated: BTreeSet<Address> = situation
         .finalized?
         .groups()
@@ -213,16 +212,16 @@ fn bundle(situation: &Situation<'_>) -> Option<Step> {
     (!seated.is_empty() && missing).then_some(Step::PublishBundle(seated))
 }
 
-fn relay(situation: &Situation<'_>) -> Option<Step> {
+fn relay(situation: &Situation<'_, impl Letter>) -> Option<Step> {
     let useful: Vec<Hash32> = situation
         .messages
         .iter()
-        .filter(|(_, letter)| letter.deadline >= situation.now)
+        .filter(|(_, letter)| letter.deadline() >= situation.now)
         .filter(|(_, letter)| {
             letter
-                .entries
-                .iter()
-                .any(|entry| changes(situation, letter.provider, *entry))
+                .sayings()
+                .into_iter()
+                .any(|saying| changes(situation, letter.provider(), saying))
         })
         .map(|(id, _)| *id)
         .take(RELAY_MAX)
@@ -231,7 +230,11 @@ fn relay(situation: &Situation<'_>) -> Option<Step> {
 }
 
 /// Whether the market would take the entry now, and it is not there yet.
-fn changes(situation: &Situation<'_>, provider: Address, (at, saying): (SeatRef, Saying)) -> bool {
+fn changes(
+    situation: &Situation<'_, impl Letter>,
+    provider: Address,
+    (at, saying): (SeatRef, Saying),
+) -> bool {
     let Some(group) = situation.head.group(at.group) else {
         return false;
     };
@@ -269,7 +272,7 @@ fn changes(situation: &Situation<'_>, provider: Address, (at, saying): (SeatRef,
     }
 }
 
-fn seals(situation: &Situation<'_>) -> Vec<Step> {
+fn seals(situation: &Situation<'_, impl Letter>) -> Vec<Step> {
     let head = &situation.head;
     if !head.takes_seals(situation.now) {
         return Vec::new();
@@ -290,7 +293,7 @@ fn seals(situation: &Situation<'_>) -> Vec<Step> {
         .collect()
 }
 
-fn seek(situation: &Situation<'_>) -> Option<Step> {
+fn seek(situation: &Situation<'_, impl Letter>) -> Option<Step> {
     let head = &situation.head;
     if !head.takes_seals(situation.now) {
         return None;
@@ -315,7 +318,7 @@ fn seek(situation: &Situation<'_>) -> Option<Step> {
 }
 
 /// Calls that anyone may make, and that move money to whom it belongs.
-fn pokes(situation: &Situation<'_>) -> Vec<Step> {
+fn pokes(situation: &Situation<'_, impl Letter>) -> Vec<Step> {
     let (head, now) = (&situation.head, situation.now);
     let due = |from: &dyn Fn(GroupIndex, &GroupRecord) -> Option<UnixSeconds>| -> Vec<GroupIndex> {
         let is_due = |index, group: &GroupRecord| from(index, group).is_some_and(|from| now >= from);
@@ -341,7 +344,7 @@ fn pokes(situation: &Situation<'_>) -> Vec<Step> {
     .concat()
 }
 
-fn fetches(situation: &Situation<'_>) -> Vec<Step> {
+fn fetches(situation: &Situation<'_, impl Letter>) -> Vec<Step> {
     let Some(delivered) = situation.delivered else {
         return Vec::new();
     };
@@ -375,7 +378,7 @@ fn holders(group: &GroupRecord, root: Hash32) -> Vec<Address> {
         .collect()
 }
 
-fn finish(situation: &Situation<'_>) -> Option<Step> {
+fn finish(situation: &Situation<'_, impl Letter>) -> Option<Step> {
     let finalized = situation.finalized?;
     let over = match finalized.state {
         JobState::Ended { .. } => true,

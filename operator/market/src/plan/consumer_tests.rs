@@ -20,13 +20,34 @@ fn providers() -> BTreeSet<Address> {
     (20..23).map(address).collect()
 }
 
+#[derive(Debug, Clone)]
+struct Note {
+    provider: Address,
+    deadline: UnixSeconds,
+    sayings: Vec<(SeatRef, Saying)>,
+}
+
+impl Letter for Note {
+    fn provider(&self) -> Address {
+        self.provider
+    }
+
+    fn deadline(&self) -> UnixSeconds {
+        self.deadline
+    }
+
+    fn sayings(&self) -> Vec<(SeatRef, Saying)> {
+        self.sayings.clone()
+    }
+}
+
 /// What a situation borrows.
 struct Facts {
     desire: Desire,
     not_after: Option<UnixSeconds>,
     finalized: Option<Script>,
     bundled: Option<BTreeSet<Address>>,
-    messages: BTreeMap<Hash32, Letter>,
+    messages: BTreeMap<Hash32, Note>,
     delivered: Option<UnitSet>,
 }
 
@@ -162,10 +183,10 @@ fn keys_go_to_final_seats_only() {
 
 #[test]
 fn only_messages_that_change_something_are_carried() {
-    let letter = |seat: u8, saying| Letter {
+    let letter = |seat: u8, saying| Note {
         provider: address(20 + seat),
         deadline: at(590),
-        entries: vec![(
+        sayings: vec![(
             SeatRef {
                 group: group(0),
                 round: 0,

@@ -11,7 +11,6 @@ use tradewind_market::{
         GroupStatus, JobEvent, LedgerEvent, MarketEvent, PackedSeatStates, SeatKind, SeatStatus, StoredAt,
     },
     index::{BlockRef, MarketIndex},
-    matching::Want,
     message::{Commit, CommitEntry, HexBytes, Reveal, RevealEntry, SeatRef},
     plan::consumer::CancelCause,
     terms::{Content, Policy, Pricing, Redundancy, Shape, Windows},
