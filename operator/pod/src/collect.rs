@@ -363,7 +363,7 @@ impl Collect {
             match stored {
                 Ok(records) => records.into_iter().try_for_each(|record| self.record(record))?,
                 Err(StoreFailure::Store(error)) => {
-                    self.abstain(error.abstention(next.map(|(unit, _)| unit)))?
+                    self.abstain(error.abstention(next.map(|(unit, _)| unit)))?;
                 }
                 Err(StoreFailure::Collect(error)) => return Err(error),
             }

@@ -73,14 +73,14 @@ pub(crate) async fn run(paths: Paths, slice_text: &str) -> Result<(), FetchError
     let mut journal = Journal::open(&journal_path).map_err(FetchError::volume(&journal_path))?;
     // Always, even where all was fetched before: the pod's sandbox may be another by now.
     install_program(&volume)?;
-    let fetcher = Fetcher {
+    let bringer = Fetcher {
         client: GatewayClient::new(ClientConfig::new([lease.grant.relay.as_str()]))?,
         lease: &lease,
         volume: &volume,
         deadline: Instant::now() + Duration::from_secs(config.fetch_seconds_max.into()),
     };
-    let (shut_in, fetched) = tokio::join!(isolation::require_isolated(&config.canaries), fetcher.fetch());
-    let abstention = match (shut_in, fetched) {
+    let (shut, fetched) = tokio::join!(isolation::require_isolated(&config.canaries), bringer.fetch());
+    let abstention = match (shut, fetched) {
         (Err(abstention), _) | (Ok(()), Err(FetchFailure::Abstain(abstention))) => Some(abstention),
         (Ok(()), Err(FetchFailure::Fetch(error))) => return Err(error),
         (Ok(()), Ok(())) => None,

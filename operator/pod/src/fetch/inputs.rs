@@ -114,9 +114,8 @@ impl Fetcher<'_> {
         cause: AbstainCause,
     ) -> Result<(), FetchFailure> {
         loop {
-            let error = match self.client.get_to_file(download, path).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let Err(error) = self.client.get_to_file(download, path).await else {
+                return Ok(());
             };
             if let ClientError::File { path, source } = error {
                 return Err(FetchError::Volume { path, source }.into());

@@ -1,11 +1,9 @@
 //! Units that mean harm: to the next unit, to the result, to the node, to us.
 
-mod pod;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use pod::{Pod, template};
+use crate::pod::{Pod, template};
 use tradewind_gateway_api::slice::AbstainCause;
 use tradewind_market::{Seconds, Units};
 use tradewind_result::Outcome;
@@ -21,7 +19,7 @@ fn abstains(template: &tradewind_gateway_api::template::Template, expected: Abst
 #[test]
 fn no_process_outlives_its_unit_and_nothing_is_changed_after_it() {
     let script = r#"
-        ls -d /proc/[0-9]* | wc -l > /out/processes
+        set -- /proc/[0-9]*; echo $# > /out/processes
         echo original > /out/file; mkdir /out/dir; exec 9>>/out/file
         (trap '' TERM HUP INT; setsid sh -c 'trap "" TERM; while :; do echo forged >&9; echo forged > /out/late; done' &) &
         (setsid sh -c 'cd /out/dir; while :; do echo forged > here; done' &) &
@@ -46,7 +44,7 @@ fn no_process_outlives_its_unit_and_nothing_is_changed_after_it() {
 
 #[test]
 fn journal_socket_program_and_grant_are_out_of_reach() {
-    let script = r#"
+    let script = r"
         rm -rf /out 2>/dev/null
         ls -A /tradewind /tradewind/control /tradewind/home > /out/seen
         rm -rf /tradewind/control/* /tradewind/bin/* 2>/dev/null
@@ -56,7 +54,7 @@ fn journal_socket_program_and_grant_are_out_of_reach() {
         ls /proc/1/fd /proc/1/cwd/ >/dev/null 2>&1 && echo listed >> /out/bad
         timeout 1 unshare -U -p -f /tradewind/bin/tradewind-pod step 2>/dev/null && echo forged >> /out/bad
         /tradewind/bin/tradewind-pod step 2>/dev/null && echo forged >> /out/bad
-        echo here > /out/here; exit 0"#;
+        echo here > /out/here; exit 0";
     let mut pod = Pod::new(&template(script));
     let message = pod.live();
     let report = pod.report(&message);
@@ -90,9 +88,9 @@ fn links_in_the_output_show_nothing_and_are_no_result() {
 
 #[test]
 fn modes_that_keep_everybody_out_keep_us_neither_out_nor_waiting() {
-    let script = r#"
+    let script = r"
         mkdir -p /out/a/b /tmp/c/d; echo x > /out/a/b/file; touch /tmp/c/d/e
-        chmod 000 /out/a/b/file /out/a/b /out/a /tmp/c/d /tmp/c /out /tmp /var/cache"#;
+        chmod 000 /out/a/b/file /out/a/b /out/a /tmp/c/d /tmp/c /out /tmp /var/cache";
     let mut pod = Pod::new(&template(script));
     let message = pod.live();
     let report = pod.report(&message);

@@ -1,8 +1,6 @@
 //! A slice pod without Kubernetes: the real program in each container, containers as the kubelet would make
 //! them (own mount, process, IPC and network namespaces, the same user, only the mounts of the contract).
 
-pub mod store;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -12,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use store::Store;
+use crate::store::Store;
 use tradewind_gateway_api::archive::{self, Unpacker};
 use tradewind_gateway_api::grant::GrantToken;
 use tradewind_gateway_api::seal::{Opener, OpeningKey, Sealer, open_bytes, seal_bytes};
@@ -29,7 +27,7 @@ use tradewind_result::{ContentDigest, Hashing, Limits};
 
 const USER: u32 = 21_000;
 /// Nothing here takes longer on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 pub const JOB: JobId = JobId::from_bytes([7; 32]);
 const LIMITS: Limits = Limits {
     files: 10_000,
@@ -90,6 +88,7 @@ pub struct Pod {
     collect: Option<Child>,
     tmpfs: Vec<PathBuf>,
     cgroups: Vec<Cgroup>,
+    created: Instant,
     _temporary: tempfile::TempDir,
 }
 
@@ -137,6 +136,7 @@ impl Pod {
             collect: None,
             tmpfs: Vec::new(),
             cgroups,
+            created: Instant::now(),
             _temporary: temporary,
         };
         pod.lay_out();
@@ -169,7 +169,6 @@ impl Pod {
             fs::create_dir_all(self.dir.join("root").join(mount)).unwrap();
         }
         chown(self.dir.join("volume"), Some(USER), Some(USER)).unwrap();
-        fs::copy("/bin/busybox", self.dir.join("root/bin/busybox")).unwrap();
         let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
         for applet in String::from_utf8(applets.stdout)
             .unwrap()
@@ -178,7 +177,16 @@ impl Pod {
         {
             symlink("busybox", self.dir.join("root/bin").join(applet)).unwrap();
         }
-        fs::copy(env!("CARGO_BIN_EXE_tradewind-pod"), self.dir.join("program")).unwrap();
+        // By a process of its own: a file that another thread's child still has open for writing cannot be
+        // executed.
+        let copied = Command::new("cp")
+            .args([env!("CARGO_BIN_EXE_tradewind-pod"), "/bin/busybox"])
+            .arg(&self.dir)
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        fs::rename(self.dir.join("busybox"), self.dir.join("root/bin/busybox")).unwrap();
+        fs::rename(self.dir.join("tradewind-pod"), self.dir.join("program")).unwrap();
         fs::write(self.dir.join("termination-log"), "").unwrap();
         chown(self.dir.join("termination-log"), Some(USER), Some(USER)).unwrap();
         self.write_grant();
@@ -270,39 +278,41 @@ impl Pod {
             ("tmp", "tmp", false),
             ("writable-0", "var/cache", false),
         ];
-        let mut script = String::from("set -e\nmount --make-rprivate /\n");
         let root = self.dir.join("root");
         let root = root.to_str().unwrap();
+        let mut script = vec!["set -e; mount --make-rprivate /".to_owned()];
         for (subpath, mount, read_only) in mounts {
             let from = self.volume(subpath);
             // As with subPath, the directory itself is mounted. One that fetch did not make is not needed.
             if !from.exists() {
                 continue;
             }
-            script += &format!("mount --bind {} {root}/{mount}\n", from.display());
+            script.push(format!("mount --bind {} {root}/{mount}", from.display()));
             if read_only {
-                script += &format!("mount -o remount,bind,ro {root}/{mount}\n");
+                script.push(format!("mount -o remount,bind,ro {root}/{mount}"));
             }
         }
-        script += &format!(
-            "mount -t tmpfs tmpfs {root}/dev\nmkdir -m 1777 {root}/dev/shm\n\
-             for d in null zero urandom; do touch {root}/dev/$d; mount --bind /dev/$d {root}/dev/$d; done\n"
-        );
+        script.push(format!(
+            "mount -t tmpfs tmpfs {root}/dev; mkdir -m 1777 {root}/dev/shm"
+        ));
+        for device in ["null", "zero", "urandom"] {
+            script.push(format!(
+                "touch {root}/dev/{device}; mount --bind /dev/{device} {root}/dev/{device}"
+            ));
+        }
         for cgroup in &self.cgroups {
-            script += &format!("echo $$ > {}/cgroup.procs\n", cgroup.0.display());
+            let group = cgroup.0.display();
+            script.push(format!("echo $$ > {group}/cgroup.procs"));
             if cgroup.0.starts_with("/sys/fs/cgroup/memory") {
-                script += &format!(
-                    "mount --bind {} {root}/sys/fs/cgroup/memory\n",
-                    cgroup.0.display()
-                );
+                script.push(format!("mount --bind {group} {root}/sys/fs/cgroup/memory"));
             }
         }
-        script += &format!(
+        script.push(format!(
             "exec unshare --pid --fork --kill-child --ipc --net --root={root} --wd=/ --mount-proc \
-             --setgid={USER} --setuid={USER} /tradewind/bin/tradewind-pod step\n"
-        );
+             --setgid={USER} --setuid={USER} /tradewind/bin/tradewind-pod step"
+        ));
         let child = Command::new("unshare")
-            .args(["--mount", "--", "/bin/sh", "-c", &script])
+            .args(["--mount", "--", "/bin/sh", "-c", &script.join("\n")])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("KUBERNETES_SERVICE_HOST", "10.96.0.1")
@@ -472,10 +482,36 @@ impl Run {
         }
     }
 
+    /// Whether the container has ended well.
+    pub fn has_ended_well(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .unwrap()
+            .is_some_and(|status| status.success())
+    }
+
+    /// This container while it runs, or the next after a moment, as `restartPolicy: OnFailure` has it.
+    pub fn or_again(mut self, pod: &Pod) -> Self {
+        assert!(pod.created.elapsed() < PATIENCE, "the slice does not end");
+        std::thread::sleep(Duration::from_millis(5));
+        match self.child.try_wait().unwrap() {
+            Some(status) if !status.success() => pod.start_run(),
+            _ => self,
+        }
+    }
+
     /// As when the node's kernel ends the container's first process.
     pub fn kill(&mut self) {
-        // `unshare --kill-child` takes its child, process 1 of the container, with it.
-        self.child.kill().unwrap();
+        // `unshare` waits for process 1 of the container, its only child, and ends with it.
+        let unshare = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        let first = children
+            .trim()
+            .parse()
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .unwrap();
+        rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
         self.child.wait().unwrap();
     }
 }
@@ -491,11 +527,11 @@ pub fn input(store: &Store, name: &str, files: &[(&str, &str)]) -> Input {
     let manifest = tree.manifest(LIMITS, Hashing::Mapped).unwrap();
     let mut sealer = Sealer::new(&[job_key().recipient()], Vec::new()).unwrap();
     archive::pack(&tree, &manifest, b"", &mut sealer).unwrap();
-    let sealed = sealer.finish().unwrap();
-    let stored_bytes = sealed.len() as u64;
+    let stored = sealer.finish().unwrap();
+    let stored_bytes = stored.len() as u64;
     Input {
         name: name.into(),
-        blob: store.put(sealed),
+        blob: store.put(stored),
         stored_bytes,
         manifest_digest: manifest.digest(),
     }

@@ -83,7 +83,10 @@ impl Store {
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let name = path.rsplit('/').next().unwrap();
         match method {
-            "GET" if path.starts_with("/v1/uploads/") => ("200 OK", br#"{"offset":0}"#.to_vec()),
+            "GET" if path.starts_with("/v1/uploads/") => {
+                let state = format!(r#"{{"digest":"0x{name}","offset":0,"complete":false}}"#);
+                ("200 OK", state.into_bytes())
+            }
             "GET" => match self.blobs.lock().unwrap().get(name) {
                 Some(blob) => ("200 OK", blob.clone()),
                 None => (

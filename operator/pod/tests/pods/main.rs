@@ -1,0 +1,8 @@
+//! Whole slice pods, without Kubernetes: the program's three verbs as processes in real namespaces.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod hostile;
+mod pod;
+mod slices;
+mod store;
