@@ -156,6 +156,24 @@ contract Handler is Scene {
         market.closeGroups(jobId, list(group));
     }
 
+    /// A job opened and a group of it taken through its whole life in time: calls drawn one by one seldom meet every
+    /// window in turn, and what is never paid proves little about payments.
+    function liveSome(uint256 seed, bool honest) external counted {
+        this.openSome(seed, seed % 3 == 0, uint64(1e17 - 1));
+        // The newest job, at its group 0, 1 or 2.
+        uint256 newest = jobIds.length - 1;
+        uint256 pick = newest + jobIds.length * 7 * (seed % 3);
+        bool all = honest || seed % 2 == 0;
+        this.sealSome(pick);
+        // Where all have committed, revealing begins at once.
+        try this.commitSome(all ? pick : pick + jobIds.length * (seed % 64), all) {} catch {}
+        try this.revealSome(pick, all) {} catch {}
+        later(1 hours);
+        this.judgeSome(pick);
+        later(1 days);
+        this.settleSome(pick);
+    }
+
     function unbondSome(uint256 seed, uint128 amount) external counted {
         vm.startPrank(providers[seed % 5]);
         try market.requestUnbond(address(token), amount % uint128(FUNDS)) {} catch {}
