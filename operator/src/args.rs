@@ -137,6 +137,11 @@ pub(crate) struct ChainArgs {
     /// Blocks after which a transaction that was not included is replaced by one that bids more.
     #[arg(long, env = "TRADEWIND_REPLACE_AFTER_BLOCKS", default_value_t = 6)]
     pub(crate) replace_after_blocks: u64,
+
+    /// Nonces of the account below this one may have been used without a record in the journal: a person has looked
+    /// at them after the journal was lost, or restored from a backup. Left out, such a nonce stops all sending.
+    #[arg(long, env = "TRADEWIND_ADOPT_NONCES_BELOW")]
+    pub(crate) adopt_nonces_below: Option<u64>,
 }
 
 /// How jobs of this cluster are placed.

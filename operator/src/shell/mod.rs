@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use kube::Client;
 use prometheus::Registry;
 use tradewind_chain::{
-    Finality, LocalSigner, Node, Signer, Wei,
+    AccountNonce, Finality, LocalSigner, Node, Signer, Wei,
     follower::FollowerConfig,
     sender::{Sender, SenderConfig},
     transport::{HttpConfig, HttpTransport},
@@ -124,6 +124,7 @@ async fn start_chain(
         fee_cap_wei,
         fee_floor_wei,
         replace_after_blocks,
+        adopt_nonces_below,
     } = &args.chain;
     let transport = Arc::new(HttpTransport::new(HttpConfig::new(rpc_url))?);
     let node = connect_node(transport, *chain_id, process).await?;
@@ -138,6 +139,7 @@ async fn start_chain(
     send.fees.priority_floor = Wei::new(*fee_floor_wei);
     send.replace_after_blocks = *replace_after_blocks;
     send.observe_only = args.observe_only;
+    send.adopt_nonces_below = adopt_nonces_below.map(AccountNonce::new);
     let journal = Arc::new(KubeJournal::new(client.clone(), &args.namespace));
     let sender = Sender::new(node.clone(), Arc::clone(signer), journal, send);
     let poll = Duration::from_millis(*poll_ms);
