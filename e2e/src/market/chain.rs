@@ -8,7 +8,7 @@ use tradewind_chain::contracts::{self, Deployment};
 use tradewind_chain::read::Parameters;
 use tradewind_chain::transport::{HttpConfig, HttpTransport};
 use tradewind_chain::{LocalSigner, Node, calls};
-use tradewind_market::{Address, Bps, Decimals, Seconds, TokenAmount};
+use tradewind_market::{Address, Bps, Decimals, Hash32, Seconds, TokenAmount};
 
 use super::account::Role;
 use super::error::MarketError;
@@ -19,6 +19,8 @@ use crate::lab::Lab;
 const FEE: Bps = Bps::new(100);
 /// Whole tokens that the consumer and each provider start with.
 const PURSE: &str = "1000";
+/// Whole tokens that the consumer deposits by hand: gateways store for those who have money in the market.
+const DEPOSIT: &str = "500";
 /// A bond can leave after this; longer than any lab job lasts.
 const UNBOND_DELAY: Seconds = Seconds::new(3_600);
 
@@ -40,21 +42,26 @@ impl Contracts {
         let Deployment { chain_id, market, start } =
             contracts::deploy_market(&node, &deployer, artifacts, &parameters).await?;
         let token = contracts::deploy_lab_token(&node, &deployer, artifacts).await?;
-        let purse = purse()?;
+        let purse = amount(PURSE)?;
         let providers = lab.spec().clusters.len().saturating_sub(1);
         for role in std::iter::once(Role::Consumer).chain((0..providers).map(Role::Provider)) {
             let owner: Address =
                 role.account().address.parse().map_err(|error| MarketError::Chain(format!("{error}")))?;
             contracts::send(&node, &deployer, &calls::mint(token, owner, purse)).await?;
         }
+        let buyer = LocalSigner::from_hex(Role::Consumer.account().key)
+            .map_err(|error| MarketError::Chain(error.to_string()))?;
+        let deposit = amount(DEPOSIT)?;
+        contracts::send(&node, &buyer, &calls::approve(token, market, deposit)).await?;
+        contracts::send(&node, &buyer, &calls::deposit(market, token, deposit, Hash32::from_bytes([1; 32]))).await?;
         Ok(Self { market: market.to_string(), token: token.to_string(), start_block: start.get(), chain_id })
     }
 }
 
-fn purse() -> Result<TokenAmount, MarketError> {
+fn amount(whole: &str) -> Result<TokenAmount, MarketError> {
     let decimals = Decimals::new(TOKEN_DECIMALS)
         .ok_or_else(|| MarketError::Chain(format!("{TOKEN_DECIMALS} decimals are more than an amount has")))?;
-    TokenAmount::from_decimal_exact(PURSE, decimals).map_err(|error| MarketError::Chain(error.to_string()))
+    TokenAmount::from_decimal_exact(whole, decimals).map_err(|error| MarketError::Chain(error.to_string()))
 }
 
 async fn connect(lab: &Lab) -> Result<Node, MarketError> {

@@ -36,7 +36,7 @@ const GATEWAY_PORT: u16 = 30_080;
 /// What the offers of the lab's data centers are called.
 const OFFER: &str = "cpu-spare";
 /// Decimals of the lab's token.
-pub const TOKEN_DECIMALS: u8 = 6;
+pub const TOKEN_DECIMALS: u8 = 18;
 
 /// What is written down of a market, in the lab's folder.
 const RECORD: &str = "market.json";

@@ -1,0 +1,186 @@
+//! A small job in a namespace of its own, as scenarios apply it.
+
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use tradewind_crds::compute_job::ComputeJob;
+use tradewind_crds::condition::{self, Condition, ConditionStatus, Name as _};
+use tradewind_crds::job_status::JobCondition;
+
+use crate::market::watch::{Found, Watched};
+use crate::market::{Market, MarketError, manifest};
+
+use super::ScenarioError;
+
+/// Every job of a scenario is called so, in its own namespace.
+const NAME: &str = "job";
+/// Longer than all windows of one job together, on a machine that has much else to do.
+const ENDS_WITHIN: Duration = Duration::from_secs(240);
+
+/// What to apply; the defaults make two groups of two slices of two units each.
+#[derive(Clone, Debug)]
+pub(super) struct JobSpec {
+    pub(super) completions: u32,
+    pub(super) slice: u32,
+    pub(super) slices_per_group: u32,
+    pub(super) image: Option<String>,
+    /// What each unit runs in a shell.
+    pub(super) script: String,
+    pub(super) memory: &'static str,
+    pub(super) seconds_per_unit: u32,
+    pub(super) max_price_per_unit: &'static str,
+    pub(super) limit: &'static str,
+    pub(super) canary: bool,
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            completions: 8,
+            slice: 2,
+            slices_per_group: 2,
+            image: None,
+            script: "echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
+            memory: "64Mi",
+            seconds_per_unit: 20,
+            max_price_per_unit: "0.01",
+            limit: "5",
+            canary: false,
+        }
+    }
+}
+
+impl JobSpec {
+    fn manifest(&self, market: &Market<'_>, namespace: &str) -> Value {
+        let image = self.image.clone().unwrap_or_else(|| market.images().busybox.tagged());
+        json!({
+            "apiVersion": "tradewind.dev/v1alpha1",
+            "kind": "ComputeJob",
+            "metadata": {"name": NAME, "namespace": namespace},
+            "spec": {
+                "completions": self.completions,
+                "slice": self.slice,
+                "slicesPerGroup": self.slices_per_group,
+                "template": {
+                    "image": image,
+                    "command": ["sh", "-c", self.script],
+                    "resources": {"cpu": "200m", "memory": self.memory, "disk": "64Mi"},
+                    "secondsPerUnit": self.seconds_per_unit,
+                },
+                "outputs": {"limits": {"bytesPerUnit": "1Mi", "filesPerUnit": 4}},
+                "verification": {"quorum": 2, "maxSeats": 3, "canary": self.canary},
+                "payment": {"token": market.token(), "maxPricePerUnit": self.max_price_per_unit, "budget": "2"},
+                "deadline": "1h",
+            },
+        })
+    }
+}
+
+/// A job that was applied.
+#[derive(Debug)]
+pub(super) struct Job<'m, 'lab> {
+    market: &'m Market<'lab>,
+    namespace: String,
+    watched: Watched<ComputeJob>,
+}
+
+impl<'m, 'lab> Job<'m, 'lab> {
+    /// Makes the namespace and its SpendingLimit, and applies the job.
+    pub(super) async fn apply(
+        market: &'m Market<'lab>,
+        namespace: &str,
+        spec: &JobSpec,
+    ) -> Result<Self, ScenarioError> {
+        let consumer = market.consumer()?;
+        let ground = json!({
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+                {
+                    "apiVersion": "tradewind.dev/v1alpha1",
+                    "kind": "SpendingLimit",
+                    "metadata": {"name": "default", "namespace": namespace},
+                    "spec": {"tokens": [{"token": market.token(), "amount": spec.limit}]},
+                },
+            ],
+        });
+        manifest::apply(&consumer, &ground.to_string()).await?;
+        manifest::apply(&consumer, &spec.manifest(market, namespace).to_string()).await?;
+        let watched = Watched::start(consumer.client().await?, namespace, NAME);
+        Ok(Self { market, namespace: namespace.to_owned(), watched })
+    }
+
+    /// Waits until the condition is as wanted, and gives it.
+    pub(super) async fn until(
+        &mut self,
+        wanted: JobCondition,
+        status: ConditionStatus,
+        reason: Option<&str>,
+    ) -> Result<Condition, ScenarioError> {
+        let what = format!("{}: {} {status:?} {}", self.namespace, wanted.as_str(), reason.unwrap_or_default());
+        let mut found = None;
+        self.watched
+            .until(&what, ENDS_WITHIN, |job| {
+                let conditions = job.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                let condition = condition::find(conditions, wanted);
+                let fits = |condition: &&Condition| {
+                    condition.status == status && reason.is_none_or(|reason| condition.reason == reason)
+                };
+                if let Some(condition) = condition.filter(fits) {
+                    found = Some(condition.clone());
+                    return Found::Wanted;
+                }
+                Found::NotYet(describe(conditions))
+            })
+            .await?;
+        found.ok_or_else(|| ScenarioError::NotSo(what))
+    }
+
+    /// Waits until the job ended well.
+    pub(super) async fn complete(&mut self) -> Result<(), ScenarioError> {
+        self.until(JobCondition::Complete, ConditionStatus::True, None).await.map(drop)
+    }
+
+    /// Waits until the job ended otherwise, and says why.
+    pub(super) async fn failed(&mut self) -> Result<Condition, ScenarioError> {
+        self.until(JobCondition::Failed, ConditionStatus::True, None).await
+    }
+
+    /// Its id on chain, in lower case; empty before it has one.
+    pub(super) fn id(&self) -> String {
+        let id = self.watched.last().and_then(|job| job.status.as_ref()?.job_id.as_ref());
+        id.map(|id| id.as_str().to_lowercase()).unwrap_or_default()
+    }
+
+    /// Deletes the object.
+    pub(super) async fn delete(&self) -> Result<(), ScenarioError> {
+        let api: Api<ComputeJob> = Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
+        api.delete(NAME, &kube::api::DeleteParams::default())
+            .await
+            .map(drop)
+            .map_err(MarketError::kubernetes("delete the job"))?;
+        Ok(())
+    }
+
+    /// Changes the SpendingLimit of the job's namespace.
+    pub(super) async fn allow(&self, amount: &str) -> Result<(), ScenarioError> {
+        let api: Api<tradewind_crds::spending_limit::SpendingLimit> =
+            Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
+        let patch = json!({"spec": {"tokens": [{"token": self.market.token(), "amount": amount}]}});
+        api.patch("default", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map(drop)
+            .map_err(MarketError::kubernetes("change the limit"))?;
+        Ok(())
+    }
+}
+
+fn describe(conditions: &[Condition]) -> String {
+    let told = conditions.iter().filter(|condition| condition.reason != "Waiting").map(|condition| {
+        format!("{}={:?} {}: {}", condition.type_, condition.status, condition.reason, condition.message)
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
