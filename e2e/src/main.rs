@@ -9,6 +9,7 @@ use tradewind_e2e::lab::cli::{LabCommand, call_off_on_signal};
 use tradewind_e2e::lab::enforcer::{self, EnforcerArguments};
 use tradewind_e2e::lab::overlay;
 use tradewind_e2e::market::cli::MarketCommand;
+use tradewind_e2e::scenario::TestArguments;
 
 /// Raises labs of real clusters, and runs on them what is to be proved.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ enum Command {
     Market(MarketCommand),
     /// Render a picture on three data centers, of which one cheats; verified, paid, and every claim checked.
     Demo(DemoArguments),
+    /// Run the end-to-end tests on a lab of their own.
+    Test(TestArguments),
     /// Enforce a cluster's NetworkPolicies; started by the lab.
     #[command(hide = true)]
     Enforce(EnforcerArguments),
@@ -61,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             arguments.run(&call_off_on_signal()?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Test(arguments) => Ok(arguments.run(&call_off_on_signal()?)?),
         Command::Enforce(arguments) => {
             enforcer::run(&arguments)?;
             Ok(ExitCode::SUCCESS)

@@ -156,7 +156,7 @@ impl<'m, 'lab> Job<'m, 'lab> {
     }
 
     /// Deletes the object.
-    pub(super) async fn delete(&self) -> Result<(), ScenarioError> {
+    pub(super) async fn delete(&mut self) -> Result<(), ScenarioError> {
         let api: Api<ComputeJob> = Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
         api.delete(NAME, &kube::api::DeleteParams::default())
             .await
@@ -166,7 +166,7 @@ impl<'m, 'lab> Job<'m, 'lab> {
     }
 
     /// Changes the SpendingLimit of the job's namespace.
-    pub(super) async fn allow(&self, amount: &str) -> Result<(), ScenarioError> {
+    pub(super) async fn allow(&mut self, amount: &str) -> Result<(), ScenarioError> {
         let api: Api<tradewind_crds::spending_limit::SpendingLimit> =
             Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
         let patch = json!({"spec": {"tokens": [{"token": self.market.token(), "amount": amount}]}});

@@ -1,0 +1,41 @@
+//! What operators, gateways and relays said: a warning that no scenario expects is a failure.
+
+use serde_json::Value;
+
+use crate::lab::{Cluster, Lab};
+use crate::market::{Market, NAMESPACE};
+
+use super::ScenarioError;
+
+/// What is expected of a market in which data centers vanish and jobs come to nothing: parts of messages.
+const EXPECTED: &[&str] = &[
+    // The one whose cable is cut.
+    "cannot be watched",
+    "does not answer",
+    "cannot be reached",
+];
+const WORKLOADS: [&str; 3] = ["tradewind-operator", "tradewind-gateway", "tradewind-relay"];
+
+/// Fails where a WARN or ERROR line is not listed.
+pub(super) async fn unexpected(lab: &Lab) -> Result<(), ScenarioError> {
+    let market = Market::attach(lab)?;
+    let mut found = Vec::new();
+    for cluster in std::iter::once(market.consumer()?).chain(market.providers()?) {
+        for workload in WORKLOADS {
+            for line in lines(&cluster, workload).await? {
+                let said: Value = serde_json::from_str(&line).unwrap_or_default();
+                let loud = matches!(said["level"].as_str(), Some("WARN" | "ERROR"));
+                if loud && !EXPECTED.iter().any(|expected| line.contains(expected)) {
+                    found.push(format!("{} {workload}: {line}", cluster.name()));
+                }
+            }
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(ScenarioError::NotSo(format!("nothing warns:\n{}", found.join("\n")))) }
+}
+
+async fn lines(cluster: &Cluster<'_>, workload: &str) -> Result<Vec<String>, ScenarioError> {
+    let selector = format!("app.kubernetes.io/component={}", workload.trim_start_matches("tradewind-"));
+    let printed = cluster.kubectl(&["logs", "-n", NAMESPACE, "--tail=-1", "-l", &selector]).await?;
+    Ok(printed.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,148 @@
+//! `e2e test`: one lab, one market, and what must hold on it, each scenario in a namespace of its own.
+//!
+//! After each scenario the auditor keeps the market's books again. At the end every warning of an operator that no
+//! scenario expects counts as a failure.
+
+mod books;
+mod error;
+mod faults;
+mod job;
+mod jobs;
+mod logs;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments as Report, Failed, Trial};
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
+
+pub use error::ScenarioError;
+
+use crate::lab::{Lab, LabSpec, Progress, Raise};
+use crate::market::{Market, MarketError, Windows, manifest};
+
+const LAB: &str = "test";
+const CLUSTERS: usize = 4;
+/// Scenarios at a time: most of them wait most of the time.
+const AT_ONCE: usize = 4;
+const OFFERS_WITHIN: Duration = Duration::from_secs(180);
+/// As short as the bounds of the data centers' offers let them be.
+const WINDOWS: Windows = Windows { commit_grace: 60, reveal: 30, appeal: 3, availability: 3, cancel_grace: 10 };
+
+/// How the tests are run.
+#[derive(Clone, Debug, Args)]
+pub struct TestArguments {
+    /// Only scenarios whose name contains this.
+    filter: Option<String>,
+    /// Leave the lab up afterwards, with what the scenarios left.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// A scenario: what it needs is the market, and the name of a namespace that is its own.
+type Scenario = for<'a> fn(&'a Market<'a>, &'a str) -> BoxFuture<'a, Result<(), ScenarioError>>;
+
+/// Whether other scenarios may run beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    Welcome,
+    /// It breaks what all share.
+    None,
+}
+
+const SCENARIOS: &[(&str, Company, Scenario)] = &[
+    ("a_job_is_verified_and_paid", Company::Welcome, |m, n| Box::pin(jobs::first_job(m, n))),
+    ("a_unit_that_fails_everywhere_is_a_result", Company::Welcome, |m, n| Box::pin(jobs::failing_unit(m, n))),
+    ("a_unit_that_hangs_hurts_nobody", Company::Welcome, |m, n| Box::pin(jobs::hanging_unit(m, n))),
+    ("an_image_that_does_not_exist_costs_nothing", Company::Welcome, |m, n| Box::pin(jobs::missing_image(m, n))),
+    ("no_offer_that_suits_is_said", Company::Welcome, |m, n| Box::pin(jobs::no_matching_offer(m, n))),
+    ("a_spending_limit_holds_until_it_is_raised", Company::Welcome, |m, n| Box::pin(jobs::spending_limit(m, n))),
+    ("a_job_deleted_midway_is_settled", Company::Welcome, |m, n| Box::pin(jobs::deleted_midway(m, n))),
+    ("a_slice_killed_halfway_goes_on", Company::Welcome, |m, n| Box::pin(faults::killed_slice(m, n))),
+    ("a_data_center_that_vanishes_loses_alone", Company::None, |m, n| Box::pin(faults::vanished(m, n))),
+];
+
+impl TestArguments {
+    /// Raises the market, runs the scenarios, and lowers it.
+    pub fn run(&self, call_off: &CancellationToken) -> Result<ExitCode, ScenarioError> {
+        let progress = Progress::shown();
+        let raise = Raise { progress: progress.clone(), call_off: call_off.clone(), fresh: true };
+        let lab = Lab::raise(&LabSpec::market(LAB, CLUSTERS), &raise)?;
+        let outcome = lab.run(prepare(&lab, &progress))?;
+        let lab = Arc::new(lab);
+        let outcome = outcome.map(|()| self.report(&lab, call_off));
+        drop(lab);
+        if !self.keep {
+            progress.during("lowering the lab", || Lab::down(LAB))?;
+        }
+        outcome
+    }
+
+    fn report(&self, lab: &Arc<Lab>, call_off: &CancellationToken) -> ExitCode {
+        let alone = Arc::new(RwLock::new(()));
+        let report = |threads| Report {
+            filter: self.filter.clone(),
+            test_threads: Some(threads),
+            ..Report::default()
+        };
+        let trials = SCENARIOS.iter().map(|(name, company, scenario)| {
+            let (lab, alone, call_off) = (Arc::clone(lab), Arc::clone(&alone), call_off.clone());
+            Trial::test(*name, move || {
+                let ran = lab.run(async {
+                    tokio::select! {
+                        ran = run_one(&lab, name, *company, *scenario, &alone) => ran,
+                        () = call_off.cancelled() => Err(ScenarioError::NotSo("called off".to_owned())),
+                    }
+                });
+                ran.map_err(ScenarioError::from).flatten().map_err(|error| Failed::from(error.to_string()))
+            })
+        });
+        let scenarios = libtest_mimic::run(&report(AT_ONCE), trials.collect());
+        let quiet = {
+            let lab = Arc::clone(lab);
+            Trial::test("operators_warn_of_nothing_unexpected", move || {
+                let found = lab.run(logs::unexpected(&lab)).map_err(ScenarioError::from).flatten();
+                found.map_err(|error| Failed::from(error.to_string()))
+            })
+        };
+        let logs = libtest_mimic::run(&Report { filter: None, ..report(1) }, vec![quiet]);
+        if scenarios.has_failed() || logs.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+async fn prepare(lab: &Lab, progress: &Progress) -> Result<(), ScenarioError> {
+    let market = Market::raise(lab, WINDOWS, progress).await?;
+    let providers = market.providers()?;
+    for cluster in &providers {
+        let offer = manifest::read("offer.yaml", &[("TOKEN", market.token()), ("REGION", cluster.name())])?;
+        manifest::apply(cluster, &offer).await?;
+    }
+    for cluster in &providers {
+        market.wait_until_sold(cluster, OFFERS_WITHIN).await?;
+    }
+    progress.say("all data centers have published their offers");
+    Ok(())
+}
+
+async fn run_one(
+    lab: &Lab,
+    name: &str,
+    company: Company,
+    scenario: Scenario,
+    alone: &RwLock<()>,
+) -> Result<(), ScenarioError> {
+    let market = Market::attach(lab)?;
+    let namespace = name.replace('_', "-");
+    let (beside, exclusive) = match company {
+        Company::Welcome => (Some(alone.read().await), None),
+        Company::None => (None, Some(alone.write().await)),
+    };
+    let ran = scenario(&market, &namespace).await;
+    drop((beside, exclusive));
+    ran?;
+    market.audit().await.map(drop).map_err(|error: MarketError| error.into())
+}
