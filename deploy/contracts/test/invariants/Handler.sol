@@ -126,6 +126,10 @@ contract Handler is Scene {
     function revealSome(uint256 seed, bool honest) external counted {
         if (jobIds.length == 0) return;
         (bytes32 jobId, uint32 group) = pickJob(seed);
+        revealGroup(jobId, group, seed, honest);
+    }
+
+    function revealGroup(bytes32 jobId, uint32 group, uint256 seed, bool honest) private {
         for (uint256 who; who < 5; ++who) {
             (bool seated, uint8 seat) = seatOfProvider(jobId, group, who);
             if (!seated || market.roundIdOf(jobId, group, 0) == 0) continue;
@@ -160,18 +164,19 @@ contract Handler is Scene {
     /// window in turn, and what is never paid proves little about payments.
     function liveSome(uint256 seed, bool honest) external counted {
         this.openSome(seed, seed % 3 == 0, uint64(1e17 - 1));
-        // The newest job, at its group 0, 1 or 2.
         uint256 newest = jobIds.length - 1;
-        uint256 pick = newest + jobIds.length * 7 * (seed % 3);
-        bool all = honest || seed % 2 == 0;
-        this.sealSome(pick);
+        (bytes32 jobId, uint32 group) = (jobIds[newest], uint32(seed % 3));
+        group %= market.jobOf(jobId).groups;
+        this.sealSome(newest);
+        for (uint256 who; who < 5; ++who) {
+            commitAsSeat(jobId, group, who, honest ? 0 : (seed >> (8 + 2 * who)) % 3);
+        }
         // Where all have committed, revealing begins at once.
-        try this.commitSome(all ? pick : pick + jobIds.length * (seed % 64), all) {} catch {}
-        try this.revealSome(pick, all) {} catch {}
+        revealGroup(jobId, group, seed, true);
         later(1 hours);
-        this.judgeSome(pick);
+        judge(jobId, group);
         later(1 days);
-        this.settleSome(pick);
+        settle(jobId, group);
     }
 
     function unbondSome(uint256 seed, uint128 amount) external counted {
