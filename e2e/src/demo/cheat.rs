@@ -23,7 +23,10 @@ pub fn runtime(dir: &Path) -> Result<RuntimeSpec, DemoError> {
     let honest = source_root().join("deploy/images/povray/render-strip");
     let script = fs::read_to_string(&honest).map_err(DemoError::file(&honest))?;
     if !script.contains(HONEST) {
-        return Err(DemoError::Claim(format!("{} renders with {HONEST}", honest.display())));
+        return Err(DemoError::Claim(format!(
+            "{} renders with {HONEST}",
+            honest.display()
+        )));
     }
     let cheaper = dir.join("render-strip-cheaper");
     fs::write(&cheaper, script.replace(HONEST, DISHONEST)).map_err(DemoError::file(&cheaper))?;
@@ -37,7 +40,9 @@ pub fn runtime(dir: &Path) -> Result<RuntimeSpec, DemoError> {
 
 /// Makes the RuntimeClass in that cluster, and has the offer name it.
 pub async fn sell_through(cluster: &Cluster<'_>, offer: &mut String) -> Result<(), MarketError> {
-    let class = format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {CHEAP}}}\nhandler: {CHEAP}\n");
+    let class = format!(
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {CHEAP}}}\nhandler: {CHEAP}\n"
+    );
     manifest::apply(cluster, &class).await?;
     *offer = offer.replace("terms: {", &format!("terms: {{runtimeClass: {CHEAP}, "));
     Ok(())

@@ -32,18 +32,32 @@ struct Line {
 impl<'b> Ledger<'b> {
     pub(super) fn new(market: &Market<'_>, books: &'b Books, job_id: &str) -> Result<Self, DemoError> {
         let missing = |what: &str| DemoError::Claim(format!("the auditor's books know {what}"));
-        let token = books.tokens.get(&market.token().to_lowercase()).ok_or_else(|| missing("the token"))?;
-        let job = books.jobs.get(&job_id.to_lowercase()).ok_or_else(|| missing("the job"))?;
+        let token = books
+            .tokens
+            .get(&market.token().to_lowercase())
+            .ok_or_else(|| missing("the token"))?;
+        let job = books
+            .jobs
+            .get(&job_id.to_lowercase())
+            .ok_or_else(|| missing("the job"))?;
         let decimals = Decimals::new(TOKEN_DECIMALS).ok_or_else(|| missing("the token's decimals"))?;
         Ok(Self { token, job, decimals })
     }
 
     /// While the group's time for appeal runs, the bond of whoever dissented is held, and nothing is paid for it.
     pub(super) fn cheater_is_held(&self, cheater: &str) -> Result<(), DemoError> {
-        let locked = self.token.bonds.get(cheater).map_or(Ok(0), |bond| base(&bond.locked))?;
-        claim(locked > 0, || format!("the cheater's bond is locked ({locked} base units are)"))?;
+        let locked = self
+            .token
+            .bonds
+            .get(cheater)
+            .map_or(Ok(0), |bond| base(&bond.locked))?;
+        claim(locked > 0, || {
+            format!("the cheater's bond is locked ({locked} base units are)")
+        })?;
         let paid = self.line(cheater)?.paid;
-        claim(paid == 0, || format!("the cheater is unpaid (it has {paid} base units)"))
+        claim(paid == 0, || {
+            format!("the cheater is unpaid (it has {paid} base units)")
+        })
     }
 
     /// At the end: the honest are paid in full, the cheater is not, every unit of money is accounted for, and the job's
@@ -51,23 +65,40 @@ impl<'b> Ledger<'b> {
     pub(super) fn check(&self, cheater: &str, job: Option<&ComputeJob>) -> Result<(), DemoError> {
         claim(self.job.ended, || "the job has ended on chain".to_owned())?;
         for group in &self.job.groups {
-            claim(group.state == "Credited", || format!("group {} is credited (it is {})", group.group, group.state))?;
+            claim(group.state == "Credited", || {
+                format!("group {} is credited (it is {})", group.group, group.state)
+            })?;
         }
         for provider in self.providers() {
             let line = self.line(provider)?;
             let honest = provider != cheater;
-            let as_expected =
-                if honest { line.agreed == line.seats } else { line.dissent == line.seats && line.paid == 0 };
-            claim(line.seats > 0 && as_expected, || format!("{provider} ended as it should ({line:?})"))?;
-            claim(line.paid == line.pay_agreed, || format!("{provider} is paid for what was agreed, and no more"))?;
+            let as_expected = if honest {
+                line.agreed == line.seats
+            } else {
+                line.dissent == line.seats && line.paid == 0
+            };
+            claim(line.seats > 0 && as_expected, || {
+                format!("{provider} ended as it should ({line:?})")
+            })?;
+            claim(line.paid == line.pay_agreed, || {
+                format!("{provider} is paid for what was agreed, and no more")
+            })?;
         }
         let paid = self.paid()?;
-        let (deposited, fee, refunded) = (base(&self.job.deposited)?, base(&self.job.fee)?, base(&self.job.refunded)?);
+        let (deposited, fee, refunded) = (
+            base(&self.job.deposited)?,
+            base(&self.job.fee)?,
+            base(&self.job.refunded)?,
+        );
         claim(deposited == paid + fee + refunded, || {
-            format!("what was deposited ({deposited}) is what was paid ({paid}), the fee ({fee}) and the refund ({refunded})")
+            format!(
+                "what was deposited ({deposited}) is what was paid ({paid}), the fee ({fee}) and the refund ({refunded})"
+            )
         })?;
         let cost = job.and_then(|job| job.status.as_ref()?.cost.as_ref());
-        let Some(cost) = cost else { return claim(false, || "the job's status says what it cost".to_owned()) };
+        let Some(cost) = cost else {
+            return claim(false, || "the job's status says what it cost".to_owned());
+        };
         for (what, said, booked) in [
             ("deposited", &cost.deposited, deposited),
             ("paid", &cost.paid, paid),
@@ -76,7 +107,9 @@ impl<'b> Ledger<'b> {
         ] {
             let said = TokenAmount::from_decimal_exact(said.as_str(), self.decimals)
                 .map_err(|error| DemoError::Claim(format!("status.cost.{what} is an amount: {error}")))?;
-            claim(said == TokenAmount::from_base_units(booked), || format!("status.cost.{what} is {booked} base units"))?;
+            claim(said == TokenAmount::from_base_units(booked), || {
+                format!("status.cost.{what} is {booked} base units")
+            })?;
         }
         Ok(())
     }
@@ -93,7 +126,9 @@ impl<'b> Ledger<'b> {
                 .token
                 .bonds
                 .get(account)
-                .map_or_else(Default::default, |bond| (self.whole(&bond.total), self.whole(&bond.locked)));
+                .map_or_else(Default::default, |bond| {
+                    (self.whole(&bond.total), self.whole(&bond.locked))
+                });
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(
                 table,
@@ -149,14 +184,22 @@ impl<'b> Ledger<'b> {
     }
 
     fn whole(&self, base_units: &str) -> String {
-        base(base_units).map_or_else(|_| base_units.to_owned(), |amount| TokenAmount::from_base_units(amount).to_decimal(self.decimals))
+        base(base_units).map_or_else(
+            |_| base_units.to_owned(),
+            |amount| TokenAmount::from_base_units(amount).to_decimal(self.decimals),
+        )
     }
 }
 
 fn base(text: &str) -> Result<u128, DemoError> {
-    text.parse().map_err(|_| DemoError::Claim(format!("the auditor's books hold amounts (`{text}` is none)")))
+    text.parse()
+        .map_err(|_| DemoError::Claim(format!("the auditor's books hold amounts (`{text}` is none)")))
 }
 
 fn claim(holds: bool, what: impl FnOnce() -> String) -> Result<(), DemoError> {
-    if holds { Ok(()) } else { Err(DemoError::Claim(what())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(DemoError::Claim(what()))
+    }
 }

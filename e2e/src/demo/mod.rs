@@ -7,6 +7,7 @@ pub mod cheat;
 mod error;
 mod ledger;
 mod picture;
+mod pods;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -61,7 +62,11 @@ impl DemoArguments {
             cluster.cpus = Some(cpus);
         }
         spec.clusters[1 + CHEATER].runtimes = vec![cheat::runtime(&dir)?];
-        let raise = Raise { progress: progress.clone(), call_off: call_off.clone(), fresh: true };
+        let raise = Raise {
+            progress: progress.clone(),
+            call_off: call_off.clone(),
+            fresh: true,
+        };
         let lab = Lab::raise(&spec, &raise)?;
         let outcome = lab.run(async {
             tokio::select! {
@@ -80,7 +85,10 @@ impl DemoArguments {
 }
 
 async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) -> Result<(), DemoError> {
-    let windows = Windows { appeal: APPEAL_SECONDS, ..Windows::default() };
+    let windows = Windows {
+        appeal: APPEAL_SECONDS,
+        ..Windows::default()
+    };
     let market = Market::raise(lab, windows, progress).await?;
     sell(&market, progress).await?;
     submit(&market, progress).await?;
@@ -88,7 +96,10 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
     let cheater = Role::Provider(CHEATER).account().address.to_lowercase();
     let names = names(&market)?;
     let mut watch = Watch::start(&market, NAMESPACE, JOB, names.clone(), progress.clone()).await?;
-    watch.until(JobCondition::Verified, JOB_WITHIN).await?;
+    tokio::select! {
+        verified = watch.until(JobCondition::Verified, JOB_WITHIN) => verified?,
+        failed = pods::report(&market, progress) => match failed? {},
+    }
     let books = market.audit().await?;
     Ledger::new(&market, &books, watch.job_id()?)?.cheater_is_held(&cheater)?;
     progress.say("every strip is agreed on; the cheater's bond is locked, and it is not paid");
@@ -106,7 +117,10 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
     let books = market.audit().await?;
     let ledger = Ledger::new(&market, &books, watch.job_id()?)?;
     ledger.check(&cheater, watch.job())?;
-    progress.say(format!("the ledger, in whole tokens, as an auditor rebuilt it from raw logs:\n{}", ledger.table(&names)));
+    progress.say(format!(
+        "the ledger, in whole tokens, as an auditor rebuilt it from raw logs:\n{}",
+        ledger.table(&names)
+    ));
     progress.say(format!("the picture: {}", path.display()));
     Ok(())
 }
@@ -115,7 +129,10 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
 async fn sell(market: &Market<'_>, progress: &Progress) -> Result<(), DemoError> {
     let providers = market.providers()?;
     for (index, cluster) in providers.iter().enumerate() {
-        let mut offer = manifest::read("offer.yaml", &[("TOKEN", market.token()), ("REGION", cluster.name())])?;
+        let mut offer = manifest::read(
+            "offer.yaml",
+            &[("TOKEN", market.token()), ("REGION", cluster.name())],
+        )?;
         if index == CHEATER {
             cheat::sell_through(cluster, &mut offer).await?;
         }
@@ -132,13 +149,33 @@ async fn sell(market: &Market<'_>, progress: &Progress) -> Result<(), DemoError>
 async fn submit(market: &Market<'_>, progress: &Progress) -> Result<(), DemoError> {
     let consumer = market.consumer()?;
     let scene = source_root().join("e2e/demo/harbour.pov").display().to_string();
-    manifest::apply(&consumer, &manifest::read("studio.yaml", &[("TOKEN", market.token())])?).await?;
+    manifest::apply(
+        &consumer,
+        &manifest::read("studio.yaml", &[("TOKEN", market.token())])?,
+    )
+    .await?;
     let from_file = format!("--from-file={scene}");
-    consumer.kubectl(&["create", "configmap", "flyby-scene", "-n", NAMESPACE, &from_file]).await?;
-    consumer.kubectl(&["label", "configmap", "flyby-scene", "-n", NAMESPACE, "tradewind.dev/allow=true"]).await?;
+    consumer
+        .kubectl(&["create", "configmap", "flyby-scene", "-n", NAMESPACE, &from_file])
+        .await?;
+    consumer
+        .kubectl(&[
+            "label",
+            "configmap",
+            "flyby-scene",
+            "-n",
+            NAMESPACE,
+            "tradewind.dev/allow=true",
+        ])
+        .await?;
     let (width, height) = (WIDTH.to_string(), HEIGHT.to_string());
     let image = market.images().povray.tagged();
-    let values = [("TOKEN", market.token()), ("IMAGE", &image), ("WIDTH", &width), ("HEIGHT", &height)];
+    let values = [
+        ("TOKEN", market.token()),
+        ("IMAGE", &image),
+        ("WIDTH", &width),
+        ("HEIGHT", &height),
+    ];
     manifest::apply(&consumer, &manifest::read("job.yaml", &values)?).await?;
     progress.say("kubectl apply: the job is in the consumer's cluster");
     Ok(())
@@ -148,7 +185,10 @@ async fn submit(market: &Market<'_>, progress: &Progress) -> Result<(), DemoErro
 fn names(market: &Market<'_>) -> Result<Vec<(String, String)>, DemoError> {
     let mut names = Vec::new();
     for cluster in market.providers()? {
-        names.push((market.role_of(&cluster)?.account().address.to_lowercase(), cluster.name().to_owned()));
+        names.push((
+            market.role_of(&cluster)?.account().address.to_lowercase(),
+            cluster.name().to_owned(),
+        ));
     }
     Ok(names)
 }

@@ -32,15 +32,28 @@ pub(super) struct Picture {
 impl Picture {
     fn from_bitmap(bytes: &[u8]) -> Result<Self, DemoError> {
         let number = |at: usize| {
-            let field = bytes.get(at..at + 4).and_then(|field| field.try_into().ok()).map(u32::from_le_bytes);
-            field.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| bad("a bitmap ends in its header"))
+            let field = bytes
+                .get(at..at + 4)
+                .and_then(|field| field.try_into().ok())
+                .map(u32::from_le_bytes);
+            field
+                .and_then(|number| usize::try_from(number).ok())
+                .ok_or_else(|| bad("a bitmap ends in its header"))
         };
         let (width, height) = (number(18)?, number(22)?);
-        if bytes.get(..2) != Some(b"BM") || number(10)? != HEADER || bytes.get(28) != Some(&24) || width != WIDTH {
-            return Err(bad("what a strip holds is no bitmap of the picture's width with 24 bits for a pixel"));
+        if bytes.get(..2) != Some(b"BM")
+            || number(10)? != HEADER
+            || bytes.get(28) != Some(&24)
+            || width != WIDTH
+        {
+            return Err(bad(
+                "what a strip holds is no bitmap of the picture's width with 24 bits for a pixel",
+            ));
         }
         let stride = (width * CHANNELS).next_multiple_of(4);
-        let pixels = bytes.get(HEADER..HEADER + stride * height).ok_or_else(|| bad("a bitmap is cut short"))?;
+        let pixels = bytes
+            .get(HEADER..HEADER + stride * height)
+            .ok_or_else(|| bad("a bitmap is cut short"))?;
         let from_the_top = pixels.chunks_exact(stride).rev();
         let rows = from_the_top.map(|row| {
             let pixels = row[..width * CHANNELS].chunks_exact(CHANNELS);
@@ -53,11 +66,19 @@ impl Picture {
     pub(super) fn same_as(&self, other: &Self) -> Result<(), DemoError> {
         if self.rows.len() != other.rows.len() {
             let (ours, theirs) = (self.rows.len(), other.rows.len());
-            return Err(DemoError::Claim(format!("the picture has as many rows ({ours}) as one rendered directly ({theirs})")));
+            return Err(DemoError::Claim(format!(
+                "the picture has as many rows ({ours}) as one rendered directly ({theirs})"
+            )));
         }
-        let differing = self.rows.iter().zip(&other.rows).position(|(ours, theirs)| ours != theirs);
+        let differing = self
+            .rows
+            .iter()
+            .zip(&other.rows)
+            .position(|(ours, theirs)| ours != theirs);
         differing.map_or(Ok(()), |row| {
-            Err(DemoError::Claim(format!("the picture equals one rendered directly (row {row} differs)")))
+            Err(DemoError::Claim(format!(
+                "the picture equals one rendered directly (row {row} differs)"
+            )))
         })
     }
 
@@ -68,7 +89,9 @@ impl Picture {
         let mut encoder = png::Encoder::new(BufWriter::new(file), side(WIDTH)?, side(self.rows.len())?);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.rows.concat()));
+        let written = encoder
+            .write_header()
+            .and_then(|mut writer| writer.write_image_data(&self.rows.concat()));
         written.map_err(|error| DemoError::file(path)(std::io::Error::other(error)))
     }
 }
@@ -84,7 +107,8 @@ pub(super) async fn strips(market: &Market<'_>, namespace: &str) -> Result<Vec<V
     (0..STRIPS)
         .map(|unit| {
             let file = files.remove(&format!("{unit}.{FILE}"));
-            file.map(|bytes| bytes.0).ok_or_else(|| DemoError::Claim(format!("strip {unit} was delivered")))
+            file.map(|bytes| bytes.0)
+                .ok_or_else(|| DemoError::Claim(format!("strip {unit} was delivered")))
         })
         .collect()
 }
@@ -142,8 +166,16 @@ pub(super) async fn render_directly(market: &Market<'_>, namespace: &str) -> Res
     let what = "the picture rendered directly";
     watched
         .until(what, DIRECT_WITHIN, |pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("no phase");
-            if phase == "Succeeded" { Found::Wanted } else { Found::NotYet(format!("the pod is {phase}")) }
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                .unwrap_or("no phase");
+            if phase == "Succeeded" {
+                Found::Wanted
+            } else {
+                Found::NotYet(format!("the pod is {phase}"))
+            }
         })
         .await?;
     let path = dir.join(FILE);

@@ -31,17 +31,29 @@ impl Watch {
         progress: Progress,
     ) -> Result<Self, DemoError> {
         let client = market.consumer()?.client().await?;
-        Ok(Self { watched: Watched::start(client, namespace, name), names, progress, said: String::new() })
+        Ok(Self {
+            watched: Watched::start(client, namespace, name),
+            names,
+            progress,
+            said: String::new(),
+        })
     }
 
     /// Waits until the condition holds; a job that failed never comes there.
     pub(super) async fn until(&mut self, wanted: JobCondition, limit: Duration) -> Result<(), DemoError> {
-        let Self { watched, names, progress, said } = self;
+        let Self {
+            watched,
+            names,
+            progress,
+            said,
+        } = self;
         let mut failed = None;
         let what = format!("the job's condition {wanted:?}");
         watched
             .until(&what, limit, |job| {
-                let Some(status) = &job.status else { return Found::NotYet("no status yet".to_owned()) };
+                let Some(status) = &job.status else {
+                    return Found::NotYet("no status yet".to_owned());
+                };
                 let line = describe(job, names);
                 if *said != line {
                     progress.say(&line);
@@ -51,7 +63,11 @@ impl Watch {
                     failed = Some(line);
                     return Found::Wanted;
                 }
-                if condition::is_true(&status.conditions, wanted) { Found::Wanted } else { Found::NotYet(line) }
+                if condition::is_true(&status.conditions, wanted) {
+                    Found::Wanted
+                } else {
+                    Found::NotYet(line)
+                }
             })
             .await?;
         failed.map_or(Ok(()), |line| Err(DemoError::Job(line)))
@@ -63,12 +79,16 @@ impl Watch {
 
     pub(super) fn job_id(&self) -> Result<&str, DemoError> {
         let id = self.job().and_then(|job| job.status.as_ref()?.job_id.as_ref());
-        Ok(id.ok_or_else(|| MarketError::Chain("the job has no id on chain".to_owned()))?.as_str())
+        Ok(id
+            .ok_or_else(|| MarketError::Chain("the job has no id on chain".to_owned()))?
+            .as_str())
     }
 }
 
 fn describe(job: &ComputeJob, names: &[(String, String)]) -> String {
-    let Some(status) = &job.status else { return String::new() };
+    let Some(status) = &job.status else {
+        return String::new();
+    };
     let mut line = match &status.phase {
         Some(phase) => format!("{phase:?}"),
         None => "new".to_owned(),
@@ -82,11 +102,16 @@ fn describe(job: &ComputeJob, names: &[(String, String)]) -> String {
     }
     for provider in &status.providers {
         let address = provider.address.as_str().to_lowercase();
-        let name = names.iter().find(|(account, _)| *account == address).map_or(address.as_str(), |(_, name)| name);
+        let name = names
+            .iter()
+            .find(|(account, _)| *account == address)
+            .map_or(address.as_str(), |(_, name)| name);
         let _ = write!(line, "; {name} {}/{} agreed", provider.agreed, provider.seats);
-        for (count, what) in
-            [(provider.dissented, "dissented"), (provider.abstained, "abstained"), (provider.no_show, "silent")]
-        {
+        for (count, what) in [
+            (provider.dissented, "dissented"),
+            (provider.abstained, "abstained"),
+            (provider.no_show, "silent"),
+        ] {
             if count > 0 {
                 let _ = write!(line, ", {count} {what}");
             }

@@ -101,10 +101,15 @@ mod tests {
         };
         lay_out(dir.path(), Path::new("/own"), Path::new("/runc"), &spec).unwrap();
         let mounts_after = |container: &str, verb: &str| {
-            let config = json!({"annotations": {CONTAINER_NAME: container}, "mounts": [{"destination": "/proc"}]});
+            let config =
+                json!({"annotations": {CONTAINER_NAME: container}, "mounts": [{"destination": "/proc"}]});
             fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
             let bundle = dir.path().display().to_string();
-            change(dir.path(), &["--root", "/r", verb, "--bundle", &bundle, "id"].map(str::to_owned)).unwrap();
+            change(
+                dir.path(),
+                &["--root", "/r", verb, "--bundle", &bundle, "id"].map(str::to_owned),
+            )
+            .unwrap();
             let config: Value =
                 serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
             config["mounts"].as_array().unwrap().len()

@@ -31,6 +31,9 @@ impl Role {
 
     /// The seed that its operator derives secrets from: public knowledge, as its key is.
     pub fn seed(self) -> String {
-        hex::encode(Sha256::digest(format!("tradewind lab seed of {}", self.account().address)))
+        hex::encode(Sha256::digest(format!(
+            "tradewind lab seed of {}",
+            self.account().address
+        )))
     }
 }

@@ -94,7 +94,14 @@ pub struct SeatBooks {
 
 pub(super) async fn run(lab: &Lab, market: &str, withhold: Option<usize>) -> Result<Books, MarketError> {
     let mut command = lab.command("python3")?;
-    command.arg("-B").arg(source_root().join("e2e/audit")).args(["--rpc", &lab.evm().url(), "--market", market, "--json", "-"]);
+    command.arg("-B").arg(source_root().join("e2e/audit")).args([
+        "--rpc",
+        &lab.evm().url(),
+        "--market",
+        market,
+        "--json",
+        "-",
+    ]);
     if let Some(event) = withhold {
         command.args(["--withhold", &event.to_string()]);
     }
@@ -109,5 +116,6 @@ pub(super) async fn run(lab: &Lab, market: &str, withhold: Option<usize>) -> Res
         let error = String::from_utf8_lossy(&output.stderr);
         return Err(MarketError::Audit(format!("{}{}", printed.trim(), error.trim())));
     }
-    serde_json::from_str(&printed).map_err(|error| MarketError::Audit(format!("what it printed is no books: {error}")))
+    serde_json::from_str(&printed)
+        .map_err(|error| MarketError::Audit(format!("what it printed is no books: {error}")))
 }

@@ -10,9 +10,9 @@ use tradewind_chain::transport::{HttpConfig, HttpTransport};
 use tradewind_chain::{LocalSigner, Node, calls};
 use tradewind_market::{Address, Bps, Decimals, Hash32, Seconds, TokenAmount};
 
+use super::TOKEN_DECIMALS;
 use super::account::Role;
 use super::error::MarketError;
-use super::TOKEN_DECIMALS;
 use crate::lab::Lab;
 
 /// The market's fee in the lab.
@@ -37,30 +37,51 @@ impl Contracts {
     /// Deploys market and token, and gives everyone a purse.
     pub(super) async fn deploy(lab: &Lab, artifacts: &Path) -> Result<Self, MarketError> {
         let node = connect(lab).await?;
-        let deployer = LocalSigner::from_hex(Role::Deployer.account().key).map_err(|error| MarketError::Chain(error.to_string()))?;
-        let parameters = Parameters { fee_bps: FEE, unbond_delay: UNBOND_DELAY };
-        let Deployment { chain_id, market, start } =
-            contracts::deploy_market(&node, &deployer, artifacts, &parameters).await?;
+        let deployer = LocalSigner::from_hex(Role::Deployer.account().key)
+            .map_err(|error| MarketError::Chain(error.to_string()))?;
+        let parameters = Parameters {
+            fee_bps: FEE,
+            unbond_delay: UNBOND_DELAY,
+        };
+        let Deployment {
+            chain_id,
+            market,
+            start,
+        } = contracts::deploy_market(&node, &deployer, artifacts, &parameters).await?;
         let token = contracts::deploy_lab_token(&node, &deployer, artifacts).await?;
         let purse = amount(PURSE)?;
         let providers = lab.spec().clusters.len().saturating_sub(1);
         for role in std::iter::once(Role::Consumer).chain((0..providers).map(Role::Provider)) {
-            let owner: Address =
-                role.account().address.parse().map_err(|error| MarketError::Chain(format!("{error}")))?;
+            let owner: Address = role
+                .account()
+                .address
+                .parse()
+                .map_err(|error| MarketError::Chain(format!("{error}")))?;
             contracts::send(&node, &deployer, &calls::mint(token, owner, purse)).await?;
         }
         let buyer = LocalSigner::from_hex(Role::Consumer.account().key)
             .map_err(|error| MarketError::Chain(error.to_string()))?;
         let deposit = amount(DEPOSIT)?;
         contracts::send(&node, &buyer, &calls::approve(token, market, deposit)).await?;
-        contracts::send(&node, &buyer, &calls::deposit(market, token, deposit, Hash32::from_bytes([1; 32]))).await?;
-        Ok(Self { market: market.to_string(), token: token.to_string(), start_block: start.get(), chain_id })
+        contracts::send(
+            &node,
+            &buyer,
+            &calls::deposit(market, token, deposit, Hash32::from_bytes([1; 32])),
+        )
+        .await?;
+        Ok(Self {
+            market: market.to_string(),
+            token: token.to_string(),
+            start_block: start.get(),
+            chain_id,
+        })
     }
 }
 
 fn amount(whole: &str) -> Result<TokenAmount, MarketError> {
-    let decimals = Decimals::new(TOKEN_DECIMALS)
-        .ok_or_else(|| MarketError::Chain(format!("{TOKEN_DECIMALS} decimals are more than an amount has")))?;
+    let decimals = Decimals::new(TOKEN_DECIMALS).ok_or_else(|| {
+        MarketError::Chain(format!("{TOKEN_DECIMALS} decimals are more than an amount has"))
+    })?;
     TokenAmount::from_decimal_exact(whole, decimals).map_err(|error| MarketError::Chain(error.to_string()))
 }
 

@@ -28,7 +28,8 @@ impl MarketCommand {
         match self {
             Self::Raise { name } => {
                 let lab = Lab::attach(&name)?;
-                lab.run(async { Market::raise(&lab, Windows::default(), &Progress::shown()).await })?.map(drop)
+                lab.run(async { Market::raise(&lab, Windows::default(), &Progress::shown()).await })?
+                    .map(drop)
             }
             Self::Audit { name } => {
                 let lab = Lab::attach(&name)?;

@@ -60,7 +60,13 @@ pub struct Windows {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { commit_grace: 120, reveal: 60, appeal: 10, availability: 10, cancel_grace: 10 }
+        Self {
+            commit_grace: 120,
+            reveal: 60,
+            appeal: 10,
+            availability: 10,
+            cancel_grace: 10,
+        }
     }
 }
 
@@ -83,8 +89,12 @@ impl Market<'_> {
         let client = cluster.client().await?;
         namespace(&client).await?;
         secret(&client, "tradewind-keys", &keys(Role::Consumer)).await?;
-        secret(&client, "tradewind-gateway-key", &BTreeMap::from([("account", Role::Gateway.account().key.to_owned())]))
-            .await?;
+        secret(
+            &client,
+            "tradewind-gateway-key",
+            &BTreeMap::from([("account", Role::Gateway.account().key.to_owned())]),
+        )
+        .await?;
         let mut values = self.values("consumer")?;
         values["consumer"] = json!({"tokens": [self.token()], "plainHttpRegistries": [self.lab.registry()]});
         values["gateway"] = json!({
@@ -111,7 +121,9 @@ impl Market<'_> {
     /// Who a cluster's operator is on the chain.
     pub fn role_of(&self, cluster: &Cluster<'_>) -> Result<Role, MarketError> {
         let providers = self.providers()?;
-        let index = providers.iter().position(|provider| provider.name() == cluster.name());
+        let index = providers
+            .iter()
+            .position(|provider| provider.name() == cluster.name());
         Ok(index.map_or(Role::Consumer, Role::Provider))
     }
 
@@ -137,7 +149,9 @@ impl Market<'_> {
 
     async fn install(&self, cluster: &Cluster<'_>, values: &Value) -> Result<(), MarketError> {
         let chart = source_root().join("charts/tradewind");
-        cluster.helm_install("tradewind", NAMESPACE, &chart, values).await?;
+        cluster
+            .helm_install("tradewind", NAMESPACE, &chart, values)
+            .await?;
         Ok(())
     }
 }
@@ -148,11 +162,18 @@ fn keys(role: Role) -> BTreeMap<&'static str, String> {
 
 async fn namespace(client: &kube::Client) -> Result<(), MarketError> {
     let object = Namespace {
-        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        },
         ..Namespace::default()
     };
     Api::<Namespace>::all(client.clone())
-        .patch(NAMESPACE, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
+        .patch(
+            NAMESPACE,
+            &PatchParams::apply(FIELD_MANAGER),
+            &Patch::Apply(object),
+        )
         .await
         .map(drop)
         .map_err(MarketError::kubernetes("make the namespace"))
@@ -160,8 +181,15 @@ async fn namespace(client: &kube::Client) -> Result<(), MarketError> {
 
 async fn secret(client: &kube::Client, name: &str, data: &BTreeMap<&str, String>) -> Result<(), MarketError> {
     let object = Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        string_data: Some(data.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        string_data: Some(
+            data.iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect(),
+        ),
         ..Secret::default()
     };
     Api::<Secret>::namespaced(client.clone(), NAMESPACE)

@@ -14,7 +14,9 @@ pub fn read(name: &str, values: &[(&str, &str)]) -> Result<String, MarketError> 
 }
 
 fn fill(text: &str, values: &BTreeMap<&str, &str>) -> String {
-    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("${{{name}}}"), value)
+    })
 }
 
 /// `kubectl apply`.

@@ -66,10 +66,19 @@ impl<'lab> Market<'lab> {
         progress.say("deploying the market and a token");
         let chain = chain::Contracts::deploy(lab, &artifacts()).await?;
         progress.say(format!("market {} token {}", chain.market, chain.token));
-        let market = Self { lab, chain, images, windows };
+        let market = Self {
+            lab,
+            chain,
+            images,
+            windows,
+        };
         market.install_consumer().await?;
         progress.say("consumer and gateway are ready");
-        let providers: Vec<_> = market.providers()?.into_iter().map(|cluster| market.install_provider(cluster)).collect();
+        let providers: Vec<_> = market
+            .providers()?
+            .into_iter()
+            .map(|cluster| market.install_provider(cluster))
+            .collect();
         futures::future::try_join_all(providers).await?;
         progress.say("providers are ready");
         market.record()?;
@@ -81,15 +90,33 @@ impl<'lab> Market<'lab> {
         let path = lab.data().join(RECORD);
         let text = std::fs::read_to_string(&path).map_err(MarketError::file(&path))?;
         let unreadable = |error: serde_json::Error| MarketError::file(&path)(error.into());
-        let Record { chain, images, windows } = serde_json::from_str(&text).map_err(unreadable)?;
-        Ok(Self { lab, chain, images, windows })
+        let Record {
+            chain,
+            images,
+            windows,
+        } = serde_json::from_str(&text).map_err(unreadable)?;
+        Ok(Self {
+            lab,
+            chain,
+            images,
+            windows,
+        })
     }
 
     fn record(&self) -> Result<(), MarketError> {
         let path = self.lab.data().join(RECORD);
-        let Self { lab: _, chain, images, windows } = self.clone();
-        let text = serde_json::to_string(&Record { chain, images, windows })
-            .map_err(|error| MarketError::file(&path)(error.into()))?;
+        let Self {
+            lab: _,
+            chain,
+            images,
+            windows,
+        } = self.clone();
+        let text = serde_json::to_string(&Record {
+            chain,
+            images,
+            windows,
+        })
+        .map_err(|error| MarketError::file(&path)(error.into()))?;
         std::fs::write(&path, text).map_err(MarketError::file(&path))
     }
 
@@ -115,7 +142,10 @@ impl<'lab> Market<'lab> {
 
     /// The gateway's base URL, from anywhere in the lab.
     pub fn gateway(&self) -> Result<String, MarketError> {
-        Ok(format!("http://{}:{GATEWAY_PORT}", self.consumer()?.node_address()))
+        Ok(format!(
+            "http://{}:{GATEWAY_PORT}",
+            self.consumer()?.node_address()
+        ))
     }
 
     /// The cluster that jobs are applied in.
@@ -125,7 +155,12 @@ impl<'lab> Market<'lab> {
 
     /// The clusters that sell.
     pub fn providers(&self) -> Result<Vec<Cluster<'lab>>, MarketError> {
-        Ok(self.lab.clusters()?.into_iter().filter(|cluster| cluster.name() != "consumer").collect())
+        Ok(self
+            .lab
+            .clusters()?
+            .into_iter()
+            .filter(|cluster| cluster.name() != "consumer")
+            .collect())
     }
 
     /// Waits until every offer in a data center's cluster is published.
@@ -134,7 +169,9 @@ impl<'lab> Market<'lab> {
         let what = format!("{}: the offer's publication", cluster.name());
         offer
             .until(&what, limit, |offer| {
-                let Some(status) = &offer.status else { return Found::NotYet("no status yet".to_owned()) };
+                let Some(status) = &offer.status else {
+                    return Found::NotYet("no status yet".to_owned());
+                };
                 if condition::is_true(&status.conditions, OfferCondition::Publishing) {
                     return Found::Wanted;
                 }

@@ -28,7 +28,10 @@ pub struct Watched<K> {
 
 impl<K: Debug> Debug for Watched<K> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Watched").field("last", &self.last).finish_non_exhaustive()
+        formatter
+            .debug_struct("Watched")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +47,10 @@ where
     /// Starts to watch it.
     pub fn start(client: Client, namespace: &str, name: &str) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { changes: watcher::watch_object(api, name).default_backoff().boxed(), last: None }
+        Self {
+            changes: watcher::watch_object(api, name).default_backoff().boxed(),
+            last: None,
+        }
     }
 
     /// The object as it was seen last.
@@ -74,10 +80,12 @@ where
                 }
             }
         };
-        tokio::time::timeout(limit, waiting).await.map_err(|_| MarketError::Late {
-            what: what.to_owned(),
-            seconds: limit.as_secs(),
-            seen,
-        })
+        tokio::time::timeout(limit, waiting)
+            .await
+            .map_err(|_| MarketError::Late {
+                what: what.to_owned(),
+                seconds: limit.as_secs(),
+                seen,
+            })
     }
 }

@@ -7,13 +7,16 @@ use crate::market::{JobBooks, Market, Role, SeatBooks};
 use super::ScenarioError;
 
 /// How long a job may take to end on chain after its last message.
-const ENDS_WITHIN: Duration = Duration::from_secs(240);
+const ENDS_WITHIN: Duration = Duration::from_secs(400);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The job's books; an error where the books do not balance or do not know it.
 pub(super) async fn of(market: &Market<'_>, job: &str) -> Result<JobBooks, ScenarioError> {
     let mut books = market.audit().await?;
-    books.jobs.remove(job).ok_or_else(|| ScenarioError::NotSo(format!("the books know the job `{job}`")))
+    books
+        .jobs
+        .remove(job)
+        .ok_or_else(|| ScenarioError::NotSo(format!("the books know the job `{job}`")))
 }
 
 /// The job's books once it has ended on chain. The chain tells nobody: it is asked again and again.
@@ -27,15 +30,26 @@ pub(super) async fn at_the_end(market: &Market<'_>, job: &str) -> Result<JobBook
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let late = |_| ScenarioError::NotSo(format!("job {job} ends on chain within {} s", ENDS_WITHIN.as_secs()));
+    let late = |_| {
+        ScenarioError::NotSo(format!(
+            "job {job} ends on chain within {} s",
+            ENDS_WITHIN.as_secs()
+        ))
+    };
     tokio::time::timeout(ENDS_WITHIN, asked).await.map_err(late)?
 }
 
 /// Everything that was deposited has gone somewhere, and nothing else has. What a silent seat loses comes from its
 /// bond, not from the job.
 pub(super) fn add_up(books: &JobBooks) -> Result<(), ScenarioError> {
-    let paid: u128 = seats(books).map(|seat| number(&seat.paid)).sum::<Result<u128, _>>()?;
-    let (deposited, fee, refunded) = (number(&books.deposited)?, number(&books.fee)?, number(&books.refunded)?);
+    let paid: u128 = seats(books)
+        .map(|seat| number(&seat.paid))
+        .sum::<Result<u128, _>>()?;
+    let (deposited, fee, refunded) = (
+        number(&books.deposited)?,
+        number(&books.fee)?,
+        number(&books.refunded)?,
+    );
     require(books.ended && deposited == paid + fee + refunded, || {
         format!("deposited {deposited} = paid {paid} + fee {fee} + refunded {refunded}")
     })
@@ -51,15 +65,22 @@ pub(super) fn all_seats(books: &JobBooks, state: &str, except: Option<Role>) -> 
     let mut judged = 0;
     for seat in seats(books).filter(|seat| Some(&seat.provider) != except.as_ref()) {
         judged += 1;
-        require(seat.state == state, || format!("the seat of {} is {state} (it is {})", seat.provider, seat.state))?;
+        require(seat.state == state, || {
+            format!("the seat of {} is {state} (it is {})", seat.provider, seat.state)
+        })?;
     }
     require(judged > 0, || "the job has seats".to_owned())
 }
 
 pub(super) fn number(text: &str) -> Result<u128, ScenarioError> {
-    text.parse().map_err(|_| ScenarioError::NotSo(format!("`{text}` is an amount")))
+    text.parse()
+        .map_err(|_| ScenarioError::NotSo(format!("`{text}` is an amount")))
 }
 
 pub(super) fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), ScenarioError> {
-    if holds { Ok(()) } else { Err(ScenarioError::NotSo(what())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ScenarioError::NotSo(what()))
+    }
 }

@@ -24,7 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// result is what it would have been.
 pub(super) async fn killed_slice(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let script = "sleep 5; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned();
-    let spec = JobSpec { script, completions: 2, slices_per_group: 1, ..JobSpec::default() };
+    let spec = JobSpec {
+        script,
+        completions: 2,
+        slices_per_group: 1,
+        ..JobSpec::default()
+    };
     let mut job = Job::apply(market, namespace, &spec).await?;
     job.until(JobCondition::Running, True, None).await?;
     let victim = victim(market)?;
@@ -38,13 +43,23 @@ pub(super) async fn killed_slice(market: &Market<'_>, namespace: &str) -> Result
     let after = pods(&victim, &job.id()).await?;
     let again: i32 = after.iter().map(restarts).sum();
     let another = after.iter().any(|other| other.name_any() != pod.name_any());
-    require(again > 0 && !another || after.is_empty(), || "the same pod went on".to_owned())
+    require(again > 0 && !another || after.is_empty(), || {
+        "the same pod went on".to_owned()
+    })
 }
 
 /// A data center whose cable is cut after the award is silent, loses what silence costs, and hurts nobody else.
 pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let script = "sleep 3; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned();
-    let mut job = Job::apply(market, namespace, &JobSpec { script, ..JobSpec::default() }).await?;
+    let mut job = Job::apply(
+        market,
+        namespace,
+        &JobSpec {
+            script,
+            ..JobSpec::default()
+        },
+    )
+    .await?;
     job.until(JobCondition::Running, True, None).await?;
     let victim = victim(market)?;
     victim.disconnect()?;
@@ -58,7 +73,9 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
     let account = silent.account().address.to_lowercase();
     for seat in books::seats(&books).filter(|seat| seat.provider == account) {
         let lost = books::number(&seat.burned)?;
-        require(seat.state == "NoShow" && lost > 0, || format!("the silent seat is {} and lost {lost}", seat.state))?;
+        require(seat.state == "NoShow" && lost > 0, || {
+            format!("the silent seat is {} and lost {lost}", seat.state)
+        })?;
     }
     Ok(())
 }
@@ -70,10 +87,15 @@ fn victim<'lab>(market: &Market<'lab>) -> Result<Cluster<'lab>, ScenarioError> {
 
 /// The pods of a job in a data center's cluster.
 async fn pods(cluster: &Cluster<'_>, job: &str) -> Result<Vec<Pod>, ScenarioError> {
-    let lease = format!("job-{}", job.trim_start_matches("0x").get(..32).unwrap_or_default());
+    let lease = format!(
+        "job-{}",
+        job.trim_start_matches("0x").get(..32).unwrap_or_default()
+    );
     let selector = ListParams::default().labels(&format!("tradewind.dev/lease={lease}"));
     let list = Api::<Pod>::all(cluster.client().await?).list(&selector).await;
-    Ok(list.map_err(MarketError::kubernetes("list the pods of a job"))?.items)
+    Ok(list
+        .map_err(MarketError::kubernetes("list the pods of a job"))?
+        .items)
 }
 
 /// Waits for a pod of the job whose own program runs.
@@ -86,17 +108,28 @@ async fn running_pod(cluster: &Cluster<'_>, job: &str) -> Result<Pod, ScenarioEr
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let late = |_| ScenarioError::NotSo(format!("a pod of job {job} runs within {} s", PODS_WITHIN.as_secs()));
+    let late = |_| {
+        ScenarioError::NotSo(format!(
+            "a pod of job {job} runs within {} s",
+            PODS_WITHIN.as_secs()
+        ))
+    };
     tokio::time::timeout(PODS_WITHIN, found).await.map_err(late)?
 }
 
 fn runs(pod: &Pod) -> bool {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
     let mut running = statuses.filter_map(|status| status.state.as_ref()?.running.as_ref());
     running.next().is_some()
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
     statuses.map(|status| status.restart_count).sum()
 }

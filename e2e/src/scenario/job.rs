@@ -17,7 +17,7 @@ use super::ScenarioError;
 /// Every job of a scenario is called so, in its own namespace.
 const NAME: &str = "job";
 /// Longer than all windows of one job together, on a machine that has much else to do.
-const ENDS_WITHIN: Duration = Duration::from_secs(240);
+const ENDS_WITHIN: Duration = Duration::from_secs(400);
 
 /// What to apply; the defaults make two groups of two slices of two units each.
 #[derive(Clone, Debug)]
@@ -54,7 +54,10 @@ impl Default for JobSpec {
 
 impl JobSpec {
     fn manifest(&self, market: &Market<'_>, namespace: &str) -> Value {
-        let image = self.image.clone().unwrap_or_else(|| market.images().busybox.tagged());
+        let image = self
+            .image
+            .clone()
+            .unwrap_or_else(|| market.images().busybox.tagged());
         json!({
             "apiVersion": "tradewind.dev/v1alpha1",
             "kind": "ComputeJob",
@@ -110,7 +113,11 @@ impl<'m, 'lab> Job<'m, 'lab> {
         manifest::apply(&consumer, &ground.to_string()).await?;
         manifest::apply(&consumer, &spec.manifest(market, namespace).to_string()).await?;
         let watched = Watched::start(consumer.client().await?, namespace, NAME);
-        Ok(Self { market, namespace: namespace.to_owned(), watched })
+        Ok(Self {
+            market,
+            namespace: namespace.to_owned(),
+            watched,
+        })
     }
 
     /// Waits until the condition is as wanted, and gives it.
@@ -120,7 +127,12 @@ impl<'m, 'lab> Job<'m, 'lab> {
         status: ConditionStatus,
         reason: Option<&str>,
     ) -> Result<Condition, ScenarioError> {
-        let what = format!("{}: {} {status:?} {}", self.namespace, wanted.as_str(), reason.unwrap_or_default());
+        let what = format!(
+            "{}: {} {status:?} {}",
+            self.namespace,
+            wanted.as_str(),
+            reason.unwrap_or_default()
+        );
         let mut found = None;
         self.watched
             .until(&what, ENDS_WITHIN, |job| {
@@ -141,17 +153,23 @@ impl<'m, 'lab> Job<'m, 'lab> {
 
     /// Waits until the job ended well.
     pub(super) async fn complete(&mut self) -> Result<(), ScenarioError> {
-        self.until(JobCondition::Complete, ConditionStatus::True, None).await.map(drop)
+        self.until(JobCondition::Complete, ConditionStatus::True, None)
+            .await
+            .map(drop)
     }
 
     /// Waits until the job ended otherwise, and says why.
     pub(super) async fn failed(&mut self) -> Result<Condition, ScenarioError> {
-        self.until(JobCondition::Failed, ConditionStatus::True, None).await
+        self.until(JobCondition::Failed, ConditionStatus::True, None)
+            .await
     }
 
     /// Its id on chain, in lower case; empty before it has one.
     pub(super) fn id(&self) -> String {
-        let id = self.watched.last().and_then(|job| job.status.as_ref()?.job_id.as_ref());
+        let id = self
+            .watched
+            .last()
+            .and_then(|job| job.status.as_ref()?.job_id.as_ref());
         id.map(|id| id.as_str().to_lowercase()).unwrap_or_default()
     }
 
@@ -179,8 +197,14 @@ impl<'m, 'lab> Job<'m, 'lab> {
 }
 
 fn describe(conditions: &[Condition]) -> String {
-    let told = conditions.iter().filter(|condition| condition.reason != "Waiting").map(|condition| {
-        format!("{}={:?} {}: {}", condition.type_, condition.status, condition.reason, condition.message)
-    });
+    let told = conditions
+        .iter()
+        .filter(|condition| condition.reason != "Waiting")
+        .map(|condition| {
+            format!(
+                "{}={:?} {}: {}",
+                condition.type_, condition.status, condition.reason, condition.message
+            )
+        });
     told.collect::<Vec<_>>().join("; ")
 }

@@ -11,7 +11,10 @@ use super::job::{Job, JobSpec};
 
 /// Three of three agree, and all are paid.
 pub(super) async fn first_job(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let spec = JobSpec { canary: true, ..JobSpec::default() };
+    let spec = JobSpec {
+        canary: true,
+        ..JobSpec::default()
+    };
     let mut job = Job::apply(market, namespace, &spec).await?;
     job.complete().await?;
     let books = books::of(market, &job.id()).await?;
@@ -22,7 +25,15 @@ pub(super) async fn first_job(market: &Market<'_>, namespace: &str) -> Result<()
 /// An exit status is part of the result: where all agree on it, it is verified and paid like any other.
 pub(super) async fn failing_unit(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let script = "echo no luck with unit $JOB_COMPLETION_INDEX >&2; exit 3".to_owned();
-    let mut job = Job::apply(market, namespace, &JobSpec { script, ..JobSpec::default() }).await?;
+    let mut job = Job::apply(
+        market,
+        namespace,
+        &JobSpec {
+            script,
+            ..JobSpec::default()
+        },
+    )
+    .await?;
     job.until(JobCondition::Settled, True, None).await?;
     let books = books::at_the_end(market, &job.id()).await?;
     books::add_up(&books)?;
@@ -32,36 +43,69 @@ pub(super) async fn failing_unit(market: &Market<'_>, namespace: &str) -> Result
 /// A unit beyond its limit is a reason to abstain: nobody is paid, nobody is hurt, and the buyer has the money back.
 pub(super) async fn hanging_unit(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let script = "sleep 1000".to_owned();
-    let spec = JobSpec { script, seconds_per_unit: 3, completions: 2, slices_per_group: 1, ..JobSpec::default() };
+    let spec = JobSpec {
+        script,
+        seconds_per_unit: 3,
+        completions: 2,
+        slices_per_group: 1,
+        ..JobSpec::default()
+    };
     let mut job = Job::apply(market, namespace, &spec).await?;
     job.failed().await?;
     let books = books::at_the_end(market, &job.id()).await?;
     books::add_up(&books)?;
-    books::all_seats(&books, "Excused", None)?;
-    require(books.refunded == books.deposited, || format!("all of {} is refunded ({})", books.deposited, books.refunded))
+    books::all_seats(&books, "Abstained", None)?;
+    require(books.refunded == books.deposited, || {
+        format!("all of {} is refunded ({})", books.deposited, books.refunded)
+    })
 }
 
 /// An image is looked up before anything is bought.
 pub(super) async fn missing_image(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let image = Some(format!("{}/there-is-no-such-image:1", market.lab().registry()));
-    let mut job = Job::apply(market, namespace, &JobSpec { image, ..JobSpec::default() }).await?;
-    job.until(JobCondition::Accepted, False, Some("ImageUnavailable")).await?;
+    let mut job = Job::apply(
+        market,
+        namespace,
+        &JobSpec {
+            image,
+            ..JobSpec::default()
+        },
+    )
+    .await?;
+    job.until(JobCondition::Accepted, False, Some("ImageUnavailable"))
+        .await?;
     not_opened(market, &job.id()).await
 }
 
 /// What is offered costs more than the job may: it says so, and spends nothing.
 pub(super) async fn no_matching_offer(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let spec = JobSpec { max_price_per_unit: "0.0001", ..JobSpec::default() };
+    let spec = JobSpec {
+        max_price_per_unit: "0.0001",
+        ..JobSpec::default()
+    };
     let mut job = Job::apply(market, namespace, &spec).await?;
-    let found = job.until(JobCondition::Funded, False, Some("NoMatchingOffer")).await?;
-    require(found.message.contains("PriceTooHigh"), || format!("`{}` says PriceTooHigh", found.message))?;
+    let found = job
+        .until(JobCondition::Funded, False, Some("NoMatchingOffer"))
+        .await?;
+    require(found.message.contains("PriceTooHigh"), || {
+        format!("`{}` says PriceTooHigh", found.message)
+    })?;
     not_opened(market, &job.id()).await
 }
 
 /// A job that the namespace's limit does not cover waits, and goes on when the limit is raised.
 pub(super) async fn spending_limit(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let mut job = Job::apply(market, namespace, &JobSpec { limit: "0.001", ..JobSpec::default() }).await?;
-    job.until(JobCondition::Funded, False, Some("SpendingLimitReached")).await?;
+    let mut job = Job::apply(
+        market,
+        namespace,
+        &JobSpec {
+            limit: "0.001",
+            ..JobSpec::default()
+        },
+    )
+    .await?;
+    job.until(JobCondition::Funded, False, Some("SpendingLimitReached"))
+        .await?;
     not_opened(market, &job.id()).await?;
     job.allow("5").await?;
     job.complete().await?;
@@ -71,7 +115,15 @@ pub(super) async fn spending_limit(market: &Market<'_>, namespace: &str) -> Resu
 /// The object is gone at once; on chain the job ends, and what is left comes back.
 pub(super) async fn deleted_midway(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let script = "sleep 6; echo late >/out/result".to_owned();
-    let mut job = Job::apply(market, namespace, &JobSpec { script, ..JobSpec::default() }).await?;
+    let mut job = Job::apply(
+        market,
+        namespace,
+        &JobSpec {
+            script,
+            ..JobSpec::default()
+        },
+    )
+    .await?;
     job.until(JobCondition::Running, True, None).await?;
     job.delete().await?;
     let books = books::at_the_end(market, &job.id()).await?;
@@ -80,5 +132,7 @@ pub(super) async fn deleted_midway(market: &Market<'_>, namespace: &str) -> Resu
 
 async fn not_opened(market: &Market<'_>, job: &str) -> Result<(), ScenarioError> {
     let books = market.audit().await?;
-    require(!books.jobs.contains_key(job), || "the job is not on the chain".to_owned())
+    require(!books.jobs.contains_key(job), || {
+        "the job is not on the chain".to_owned()
+    })
 }

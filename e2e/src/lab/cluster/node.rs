@@ -70,7 +70,12 @@ pub(super) fn start_runtime(
     let mut text = runtime_config(raising, cluster);
     for spec in runtimes {
         let dir = cluster.data().join("runtimes").join(&spec.handler);
-        let program = overlay::lay_out(&dir, &raising.places.own_program(), raising.toolchain.runc(), spec)?;
+        let program = overlay::lay_out(
+            &dir,
+            &raising.places.own_program(),
+            raising.toolchain.runc(),
+            spec,
+        )?;
         text.push_str(&handler_config(raising, cluster, &spec.handler, &program));
     }
     let config = cluster.data().join("containerd.toml");
