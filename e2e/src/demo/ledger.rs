@@ -1,6 +1,6 @@
 //! Who got what: read from the books that the auditor kept, and compared with what the demo and the job's status claim.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use tradewind_crds::compute_job::ComputeJob;
@@ -155,8 +155,8 @@ impl<'b> Ledger<'b> {
 
     fn providers(&self) -> impl Iterator<Item = &str> {
         let seats = self.job.groups.iter().flat_map(|group| &group.seats);
-        let distinct: BTreeMap<&str, ()> = seats.map(|seat| (seat.provider.as_str(), ())).collect();
-        distinct.into_keys()
+        let distinct: BTreeSet<&str> = seats.map(|seat| seat.provider.as_str()).collect();
+        distinct.into_iter()
     }
 
     fn line(&self, provider: &str) -> Result<Line, DemoError> {

@@ -37,8 +37,8 @@ const CPUS: [u8; 4] = [2, 2, 4, 3];
 const CHEATER: usize = 2;
 /// Long enough to look at the books while the cheater's bond is held.
 const APPEAL_SECONDS: u32 = 30;
-const OFFERS_WITHIN: Duration = Duration::from_secs(180);
-const JOB_WITHIN: Duration = Duration::from_secs(900);
+const OFFERS_WITHIN: Duration = Duration::from_mins(3);
+const JOB_WITHIN: Duration = Duration::from_mins(15);
 
 /// How the demo is run.
 #[derive(Clone, Debug, Args)]

@@ -21,7 +21,7 @@ const FILE: &str = "strip.bmp";
 const HEADER: usize = 54;
 const CHANNELS: usize = 3;
 const DIRECT: &str = "rendered-directly";
-const DIRECT_WITHIN: Duration = Duration::from_secs(300);
+const DIRECT_WITHIN: Duration = Duration::from_mins(5);
 
 /// Pixels, row by row from the top, as red, green and blue.
 #[derive(Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::job::{Job, JobSpec};
 
 /// The data center that things befall: the last one.
 const VICTIM: usize = 2;
-const PODS_WITHIN: Duration = Duration::from_secs(120);
+const PODS_WITHIN: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A program that is killed, as the kernel does when memory runs out, goes on after the units that it has done, and the
@@ -75,6 +75,18 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
         let lost = books::number(&seat.burned)?;
         require(seat.state == "NoShow" && lost > 0, || {
             format!("the silent seat is {} and lost {lost}", seat.state)
+        })?;
+    }
+    Ok(())
+}
+
+/// No slice of the job was begun a second time in that data center, and none was restarted.
+pub(super) async fn begun_once(cluster: &Cluster<'_>, job: &str) -> Result<(), ScenarioError> {
+    for pod in pods(cluster, job).await? {
+        let attempt = pod.labels().get("tradewind.dev/attempt").cloned().unwrap_or_default();
+        let again = restarts(&pod);
+        require(attempt == "1" && again == 0, || {
+            format!("{} was begun once (attempt {attempt}, {again} restarts)", pod.name_any())
         })?;
     }
     Ok(())
