@@ -83,10 +83,17 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
 /// No slice of the job was begun a second time in that data center, and none was restarted.
 pub(super) async fn begun_once(cluster: &Cluster<'_>, job: &str) -> Result<(), ScenarioError> {
     for pod in pods(cluster, job).await? {
-        let attempt = pod.labels().get("tradewind.dev/attempt").cloned().unwrap_or_default();
+        let attempt = pod
+            .labels()
+            .get("tradewind.dev/attempt")
+            .cloned()
+            .unwrap_or_default();
         let again = restarts(&pod);
         require(attempt == "1" && again == 0, || {
-            format!("{} was begun once (attempt {attempt}, {again} restarts)", pod.name_any())
+            format!(
+                "{} was begun once (attempt {attempt}, {again} restarts)",
+                pod.name_any()
+            )
         })?;
     }
     Ok(())
