@@ -2,6 +2,8 @@
 //!
 //! The lists here are ARCHITECTURE.md's. A new arrow is a decision: it changes both.
 
+#![expect(clippy::expect_used, reason = "a test that cannot ask Cargo has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
