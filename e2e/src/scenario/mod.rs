@@ -9,6 +9,7 @@ mod faults;
 mod job;
 mod jobs;
 mod logs;
+mod restarts;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,12 +25,13 @@ pub use error::ScenarioError;
 
 use crate::lab::{Lab, LabSpec, Progress, Raise};
 use crate::market::{Market, MarketError, Windows, manifest};
+use restarts::Point;
 
 const LAB: &str = "test";
 const CLUSTERS: usize = 4;
 /// Scenarios at a time: most of them wait most of the time.
 const AT_ONCE: usize = 2;
-const OFFERS_WITHIN: Duration = Duration::from_secs(180);
+const OFFERS_WITHIN: Duration = Duration::from_mins(3);
 /// Time to commit in is what a data center may lag behind the others on a machine that they share.
 const WINDOWS: Windows = Windows {
     commit_grace: 150,
@@ -95,6 +97,36 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
         "a_data_center_that_vanishes_loses_alone",
         Company::None,
         |m, n| Box::pin(faults::vanished(m, n)),
+    ),
+    (
+        "an_operator_killed_with_a_signed_transaction",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Signed)),
+    ),
+    (
+        "an_operator_killed_with_a_broadcast_transaction",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Broadcast)),
+    ),
+    (
+        "operators_killed_when_seats_are_awarded",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Awarded)),
+    ),
+    (
+        "an_operator_killed_when_it_has_committed",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Committed)),
+    ),
+    (
+        "operators_killed_when_results_are_revealed",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Revealed)),
+    ),
+    (
+        "a_job_whose_opening_is_taken_back_is_opened_once",
+        Company::None,
+        |m, n| Box::pin(restarts::opening_taken_back(m, n)),
     ),
 ];
 
