@@ -115,7 +115,7 @@ pub(crate) fn content(
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn window(now: u64, generation: i64) -> Window {
         Window::at(UnixSeconds::new(now), HOUR, generation)

@@ -82,7 +82,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> R
                 Some(Err(error)) => tracing::warn!(%error, "the offers cannot be watched; trying again"),
                 None => return Err(ProviderError::WatchEnded(KIND)),
             },
-            changed = chain.changed() => if changed.is_err() { return Ok(()) },
+            block = chain.changed() => if block.is_err() { return Ok(()) },
             _ = resync.tick() => gate.open(),
         }
         let view = context.chain.view();

@@ -29,7 +29,7 @@ pub(crate) struct Wallet {
 }
 
 /// How long a gateway's answer about itself is good for.
-const GATEWAYS_FRESH: Duration = Duration::from_secs(60);
+const GATEWAYS_FRESH: Duration = Duration::from_mins(1);
 /// More effects of one purpose on one token than an account will ever have; a bound on the search for an unused id.
 const EFFECTS_MAX: u64 = 1 << 32;
 

@@ -163,7 +163,7 @@ fn read(pod: &Pod) -> Knowledge<Isolation> {
 mod tests {
     use super::*;
 
-    fn check(status: serde_json::Value, want: &Knowledge<Isolation>) {
+    fn check(status: &serde_json::Value, want: &Knowledge<Isolation>) {
         let pod: Pod = serde_json::from_value(json!({"status": status})).unwrap();
         assert_eq!(&read(&pod), want);
     }
@@ -176,15 +176,15 @@ mod tests {
                 "state": {"terminated": {"exitCode": code, "message": message}},
             }]})
         };
-        check(ended(0, None), &Knowledge::Known(Isolation::Holds));
+        check(&ended(0, None), &Knowledge::Known(Isolation::Holds));
         check(
-            ended(1, Some("reached 10.96.0.1:443")),
+            &ended(1, Some("reached 10.96.0.1:443")),
             &Knowledge::Known(Isolation::Broken("reached 10.96.0.1:443".to_owned())),
         );
-        check(json!({"phase": "Pending"}), &Knowledge::Unknown);
-        check(json!({"phase": "Running"}), &Knowledge::Unknown);
+        check(&json!({"phase": "Pending"}), &Knowledge::Unknown);
+        check(&json!({"phase": "Running"}), &Knowledge::Unknown);
         check(
-            json!({"phase": "Failed"}),
+            &json!({"phase": "Failed"}),
             &Knowledge::Known(Isolation::Broken(
                 "the trial's pod failed before it could say anything".to_owned(),
             )),

@@ -91,11 +91,7 @@ pub(crate) fn validate(
         .as_ref()
         .map(|bond| amount("bond.amount", bond.amount.as_str()))
         .transpose()?;
-    let slots = spec
-        .slots
-        .max
-        .checked_sub(spec.slots.reserve_for_own_pods)
-        .unwrap_or_default();
+    let slots = spec.slots.max.saturating_sub(spec.slots.reserve_for_own_pods);
     let allowed_buyer = match spec.terms.buyers.as_slice() {
         [] => Address::ZERO,
         [only] => parse_address("terms.buyers", only.as_str())?,
@@ -119,14 +115,14 @@ pub(crate) fn validate(
         seconds_per_unit_max: Seconds::new(spec.terms.max_seconds_per_unit.into()),
         runtime_class: spec.terms.runtime_class.clone().unwrap_or_default(),
         user_namespaces: spec.terms.user_namespaces,
-        networks: spec.terms.network.iter().map(network).collect(),
+        networks: spec.terms.network.iter().copied().map(network).collect(),
         registries: spec.terms.registries.clone(),
         allowed_buyer,
         bond_target,
     })
 }
 
-fn network(network: &CrdNetwork) -> Network {
+fn network(network: CrdNetwork) -> Network {
     match network {
         CrdNetwork::None => Network::None,
     }
