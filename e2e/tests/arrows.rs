@@ -2,7 +2,6 @@
 //!
 //! The lists here are ARCHITECTURE.md's. A new arrow is a decision: it changes both.
 
-#![expect(clippy::expect_used, reason = "a test that cannot ask Cargo has failed")]
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::expect_used)]
 
