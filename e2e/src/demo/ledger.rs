@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tradewind_crds::compute_job::ComputeJob;
 use tradewind_market::{Decimals, TokenAmount};
 
-use crate::market::{Books, JobBooks, Market, TOKEN_DECIMALS, TokenBooks};
+use crate::lab::Progress;
+use crate::market::{Books, JobBooks, Market, SeatBooks, TOKEN_DECIMALS, TokenBooks};
 
 use super::DemoError;
+
+/// Shorter than the time for appeal by far.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// One job's part of the books.
 #[derive(Debug)]
@@ -44,8 +49,17 @@ impl<'b> Ledger<'b> {
         Ok(Self { token, job, decimals })
     }
 
+    /// Whether a group in which the cheater dissented waits for its time for appeal to end.
+    fn appeal_runs(&self, cheater: &str) -> bool {
+        let dissented = |seat: &SeatBooks| seat.provider == cheater && seat.state == "Dissent";
+        self.job
+            .groups
+            .iter()
+            .any(|group| group.state == "Agreed" && group.seats.iter().any(dissented))
+    }
+
     /// While the group's time for appeal runs, the bond of whoever dissented is held, and nothing is paid for it.
-    pub(super) fn cheater_is_held(&self, cheater: &str) -> Result<(), DemoError> {
+    fn cheater_is_held(&self, cheater: &str) -> Result<(), DemoError> {
         let locked = self
             .token
             .bonds
@@ -188,6 +202,29 @@ impl<'b> Ledger<'b> {
             |_| base_units.to_owned(),
             |amount| TokenAmount::from_base_units(amount).to_decimal(self.decimals),
         )
+    }
+}
+
+/// Asks the auditor again and again, until a group says that the cheater's strips are not those of the others, and
+/// checks what that means for it.
+pub(super) async fn cheater_found_out(
+    market: &Market<'_>,
+    job_id: &str,
+    cheater: &str,
+    progress: &Progress,
+) -> Result<(), DemoError> {
+    loop {
+        let books = market.audit().await?;
+        let ledger = Ledger::new(market, &books, job_id)?;
+        if ledger.appeal_runs(cheater) {
+            ledger.cheater_is_held(cheater)?;
+            progress.say("two agree and one does not: the cheater is found out, its bond is locked, and it is not paid");
+            return Ok(());
+        }
+        claim(!ledger.job.ended, || {
+            "the cheater was found out before the job ended".to_owned()
+        })?;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

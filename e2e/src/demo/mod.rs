@@ -96,13 +96,18 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
     let cheater = Role::Provider(CHEATER).account().address.to_lowercase();
     let names = names(&market)?;
     let mut watch = Watch::start(&market, NAMESPACE, JOB, names.clone(), progress.clone()).await?;
+    watch.until(JobCondition::Running, JOB_WITHIN).await?;
+    let job = watch.job_id()?.to_owned();
+    let shown = async {
+        tokio::try_join!(
+            watch.until(JobCondition::Verified, JOB_WITHIN),
+            ledger::cheater_found_out(&market, &job, &cheater, progress),
+        )
+    };
     tokio::select! {
-        verified = watch.until(JobCondition::Verified, JOB_WITHIN) => verified?,
+        shown = shown => shown.map(drop)?,
         failed = pods::report(&market, progress) => match failed? {},
     }
-    let books = market.audit().await?;
-    Ledger::new(&market, &books, watch.job_id()?)?.cheater_is_held(&cheater)?;
-    progress.say("every strip is agreed on; the cheater's bond is locked, and it is not paid");
     watch.until(JobCondition::Complete, JOB_WITHIN).await?;
 
     let strips = picture::strips(&market, NAMESPACE).await?;
