@@ -46,6 +46,9 @@ const WINDOWS: Windows = Windows {
 pub struct TestArguments {
     /// Only scenarios whose name contains this.
     filter: Option<String>,
+    /// Leave out scenarios whose name contains this; repeat for several.
+    #[arg(long)]
+    skip: Vec<String>,
     /// Leave the lab up afterwards, with what the scenarios left.
     #[arg(long)]
     keep: bool,
@@ -154,6 +157,7 @@ impl TestArguments {
         let alone = Arc::new(RwLock::new(()));
         let report = |threads| Report {
             filter: self.filter.clone(),
+            skip: self.skip.clone(),
             test_threads: Some(threads),
             ..Report::default()
         };
