@@ -13,6 +13,8 @@ const EXPECTED: &[&str] = &[
     "seats are given back",
     // Four clusters on a few processors: a lease that could not be renewed in time ends the process, as it must.
     "the task election failed",
+    // One scenario takes a block back.
+    "the chain undid a block",
 ];
 /// What is expected, besides, of the data center whose cable is cut.
 const CUT_OFF: (&str, &[&str]) = (

@@ -27,7 +27,6 @@ use crate::lab::{Lab, LabSpec, Progress, Raise};
 use crate::market::{Market, MarketError, Windows, manifest};
 use restarts::Point;
 
-const LAB: &str = "test";
 const CLUSTERS: usize = 4;
 /// Scenarios at a time: most of them wait most of the time.
 const AT_ONCE: usize = 2;
@@ -52,6 +51,9 @@ pub struct TestArguments {
     /// Leave the lab up afterwards, with what the scenarios left.
     #[arg(long)]
     keep: bool,
+    /// Name of the lab to raise; two runs under one name would take it from each other.
+    #[arg(long, default_value = "test")]
+    lab: String,
 }
 
 /// A scenario: what it needs is the market, and the name of a namespace that is its own.
@@ -142,13 +144,13 @@ impl TestArguments {
             call_off: call_off.clone(),
             fresh: true,
         };
-        let lab = Lab::raise(&LabSpec::market(LAB, CLUSTERS), &raise)?;
+        let lab = Lab::raise(&LabSpec::market(&self.lab, CLUSTERS), &raise)?;
         let outcome = lab.run(prepare(&lab, &progress))?;
         let lab = Arc::new(lab);
         let outcome = outcome.map(|()| self.report(&lab, call_off));
         drop(lab);
         if !self.keep {
-            progress.during("lowering the lab", || Lab::down(LAB))?;
+            progress.during("lowering the lab", || Lab::down(&self.lab))?;
         }
         outcome
     }

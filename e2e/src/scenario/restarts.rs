@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
+use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::sync::Mutex;
 use tradewind_crds::chain_intent::ChainIntent;
 use tradewind_crds::condition::ConditionStatus::True;
 use tradewind_crds::job_status::JobCondition;
@@ -20,6 +22,7 @@ use super::job::{Job, JobSpec};
 
 /// The data center whose operator is killed with the consumer's: the first one.
 const KILLED: usize = 0;
+const OPERATOR: &str = "operator";
 const POINT_WITHIN: Duration = Duration::from_mins(4);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -55,44 +58,20 @@ pub(super) async fn operator_killed(
         ..JobSpec::default()
     };
     let mut job = Job::apply(market, namespace, &spec).await?;
+    if matches!(at, Point::Awarded | Point::Committed | Point::Revealed) {
+        job.until(JobCondition::Running, True, None).await?;
+    }
     match at {
-        Point::Signed => {
-            reach(market, &Sign::Journaled { before }).await?;
-            kill_operator(&consumer).await?;
-        }
-        Point::Broadcast => {
-            reach(market, &Sign::Pending).await?;
-            kill_operator(&consumer).await?;
-        }
+        Point::Signed => strike(market, &Sign::Journaled { before }, &[&consumer]).await?,
+        Point::Broadcast => strike(market, &Sign::Pending, &[&consumer]).await?,
         Point::Awarded => {
-            job.until(JobCondition::Running, True, None).await?;
-            kill_operator(&consumer).await?;
-            kill_operator(&provider).await?;
+            let awarded = Sign::seat(&job, &["Awarded", "Committed"]);
+            strike(market, &awarded, &[&consumer, &provider]).await?;
         }
-        Point::Committed => {
-            job.until(JobCondition::Running, True, None).await?;
-            reach(
-                market,
-                &Sign::Seat {
-                    job: job.id(),
-                    states: &["Committed"],
-                },
-            )
-            .await?;
-            kill_operator(&provider).await?;
-        }
+        Point::Committed => strike(market, &Sign::seat(&job, &["Committed"]), &[&provider]).await?,
         Point::Revealed => {
-            job.until(JobCondition::Running, True, None).await?;
-            reach(
-                market,
-                &Sign::Seat {
-                    job: job.id(),
-                    states: &["Revealed", "Stored"],
-                },
-            )
-            .await?;
-            kill_operator(&provider).await?;
-            kill_operator(&consumer).await?;
+            let revealed = Sign::seat(&job, &["Revealed", "Stored"]);
+            strike(market, &revealed, &[&provider, &consumer]).await?;
         }
     }
     job.complete().await?;
@@ -137,6 +116,13 @@ enum Sign {
 }
 
 impl Sign {
+    fn seat(job: &Job<'_, '_>, states: &'static [&'static str]) -> Self {
+        Self::Seat {
+            job: job.id(),
+            states,
+        }
+    }
+
     async fn is_seen(&self, market: &Market<'_>) -> Result<bool, ScenarioError> {
         match self {
             Self::Journaled { before } => {
@@ -200,17 +186,58 @@ async fn seat_state(market: &Market<'_>, job: &str) -> Result<String, ScenarioEr
     Ok(state.unwrap_or_default())
 }
 
-async fn kill_operator(cluster: &Cluster<'_>) -> Result<(), ScenarioError> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client().await?, NAMESPACE);
-    let operators = ListParams::default().labels("app.kubernetes.io/component=operator");
-    let list = pods
-        .list(&operators)
-        .await
-        .map_err(MarketError::kubernetes("list the operator's pods"))?;
-    for pod in list.items {
-        cluster
-            .kill_container(NAMESPACE, &pod.name_any(), "operator")
-            .await?;
+/// Waits for the sign and kills these clusters' operators at once; returns when they are up again.
+async fn strike(market: &Market<'_>, sign: &Sign, clusters: &[&Cluster<'_>]) -> Result<(), ScenarioError> {
+    // Scenarios run side by side on one market: an operator that another has just killed cannot be killed.
+    static STRIKES: Mutex<()> = Mutex::const_new(());
+    let _alone = STRIKES.lock().await;
+    reach(market, sign).await?;
+    let mut killed = Vec::new();
+    for cluster in clusters {
+        for pod in operators(cluster).await? {
+            cluster
+                .kill_container(NAMESPACE, &pod.name_any(), OPERATOR)
+                .await?;
+            killed.push((*cluster, pod));
+        }
+    }
+    for (cluster, pod) in killed {
+        let pods: Api<Pod> = Api::namespaced(cluster.client().await?, NAMESPACE);
+        let name = pod.name_any();
+        let again = await_condition(pods, &name, begun_after(restarts_of(&pod)));
+        tokio::time::timeout(POINT_WITHIN, again)
+            .await
+            .map_err(|_| ScenarioError::NotSo(format!("{name} is up again")))?
+            .map_err(|error| ScenarioError::NotSo(format!("{name} can be watched: {error}")))?;
     }
     Ok(())
+}
+
+async fn operators(cluster: &Cluster<'_>) -> Result<Vec<Pod>, ScenarioError> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client().await?, NAMESPACE);
+    let selector = ListParams::default().labels("app.kubernetes.io/component=operator");
+    let list = pods.list(&selector).await;
+    Ok(list
+        .map_err(MarketError::kubernetes("list the operator's pods"))?
+        .items)
+}
+
+/// The operator's container runs, and is not the one that had been restarted so many times.
+fn begun_after(restarts: i32) -> impl Condition<Pod> {
+    move |pod: Option<&Pod>| {
+        let status = pod.and_then(operator_status);
+        status.is_some_and(|status| {
+            let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+            running && status.restart_count > restarts
+        })
+    }
+}
+
+fn restarts_of(pod: &Pod) -> i32 {
+    operator_status(pod).map_or(0, |status| status.restart_count)
+}
+
+fn operator_status(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == OPERATOR)
 }
