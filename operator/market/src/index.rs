@@ -21,7 +21,7 @@ use crate::amount::TokenAmount;
 use crate::event::{FillRefusal, MarketEvent};
 use crate::ids::{Address, Hash32, JobId, OfferHash};
 use crate::quantity::{BlockNumber, GroupIndex, Knowledge};
-use table::{Savepoint, Table};
+use table::{History, Savepoint, Table};
 
 pub use fold::Anomaly;
 pub use record::{Bond, GroupRecord, Job, JobEntry, JobRecord, SeatRecord, Series};
@@ -77,79 +77,37 @@ struct Tables {
 struct Savepoints([Savepoint; 12]);
 
 impl Tables {
-    fn savepoint(&self) -> Savepoints {
-        Savepoints([
-            self.balances.savepoint(),
-            self.bonds.savepoint(),
-            self.sinks.savepoint(),
-            self.held.savepoint(),
-            self.series.savepoint(),
-            self.gateways.savepoint(),
-            self.jobs.savepoint(),
-            self.groups.savepoint(),
-            self.refused_fills.savepoint(),
-            self.jobs_of_buyers.savepoint(),
-            self.jobs_of_providers.savepoint(),
-            self.quarantined.savepoint(),
-        ])
+    fn histories(&mut self) -> [&mut dyn History; 12] {
+        [
+            &mut self.balances,
+            &mut self.bonds,
+            &mut self.sinks,
+            &mut self.held,
+            &mut self.series,
+            &mut self.gateways,
+            &mut self.jobs,
+            &mut self.groups,
+            &mut self.refused_fills,
+            &mut self.jobs_of_buyers,
+            &mut self.jobs_of_providers,
+            &mut self.quarantined,
+        ]
+    }
+
+    fn savepoint(&mut self) -> Savepoints {
+        Savepoints(self.histories().map(|table| table.savepoint()))
     }
 
     fn rollback(&mut self, to: Savepoints) {
-        let [
-            balances,
-            bonds,
-            sinks,
-            held,
-            series,
-            gateways,
-            jobs,
-            groups,
-            refused,
-            buyers,
-            providers,
-            broken,
-        ] = to.0;
-        self.balances.rollback(balances);
-        self.bonds.rollback(bonds);
-        self.sinks.rollback(sinks);
-        self.held.rollback(held);
-        self.series.rollback(series);
-        self.gateways.rollback(gateways);
-        self.jobs.rollback(jobs);
-        self.groups.rollback(groups);
-        self.refused_fills.rollback(refused);
-        self.jobs_of_buyers.rollback(buyers);
-        self.jobs_of_providers.rollback(providers);
-        self.quarantined.rollback(broken);
+        for (table, to) in self.histories().into_iter().zip(to.0) {
+            table.rollback(to);
+        }
     }
 
     fn forget(&mut self, before: Savepoints) {
-        let [
-            balances,
-            bonds,
-            sinks,
-            held,
-            series,
-            gateways,
-            jobs,
-            groups,
-            refused,
-            buyers,
-            providers,
-            broken,
-        ] = before.0;
-        self.balances.forget(balances);
-        self.bonds.forget(bonds);
-        self.sinks.forget(sinks);
-        self.held.forget(held);
-        self.series.forget(series);
-        self.gateways.forget(gateways);
-        self.jobs.forget(jobs);
-        self.groups.forget(groups);
-        self.refused_fills.forget(refused);
-        self.jobs_of_buyers.forget(buyers);
-        self.jobs_of_providers.forget(providers);
-        self.quarantined.forget(broken);
+        for (table, before) in self.histories().into_iter().zip(before.0) {
+            table.forget(before);
+        }
     }
 }
 

@@ -44,13 +44,25 @@ impl<K: Ord + Clone + Debug, V: Clone> Table<K, V> {
         let before = self.entries.insert(key.clone(), value);
         self.undo.push_back((key, before));
     }
+}
 
-    pub(super) fn savepoint(&self) -> Savepoint {
+/// What all tables have in common, whatever they hold.
+pub(super) trait History {
+    fn savepoint(&self) -> Savepoint;
+
+    /// Takes back everything since the savepoint.
+    fn rollback(&mut self, to: Savepoint);
+
+    /// Makes everything before the savepoint final.
+    fn forget(&mut self, before: Savepoint);
+}
+
+impl<K: Ord + Clone + Debug, V: Clone> History for Table<K, V> {
+    fn savepoint(&self) -> Savepoint {
         Savepoint(self.forgotten.saturating_add(self.undo.len() as u64))
     }
 
-    /// Takes back everything since the savepoint.
-    pub(super) fn rollback(&mut self, to: Savepoint) {
+    fn rollback(&mut self, to: Savepoint) {
         while self.savepoint().0 > to.0 {
             match self.undo.pop_back() {
                 Some((key, Some(before))) => drop(self.entries.insert(key, before)),
@@ -61,8 +73,7 @@ impl<K: Ord + Clone + Debug, V: Clone> Table<K, V> {
         }
     }
 
-    /// Makes everything before the savepoint final.
-    pub(super) fn forget(&mut self, before: Savepoint) {
+    fn forget(&mut self, before: Savepoint) {
         while self.forgotten < before.0 && self.undo.pop_front().is_some() {
             self.forgotten = self.forgotten.saturating_add(1);
         }
