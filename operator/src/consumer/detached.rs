@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tradewind_daemon::CancellationToken;
-use tradewind_market::{Knowledge, state::JobState};
-
-use super::{
-    Consumer,
-    cancel::Record,
-    memory::Memo,
-    plan::{Desire, Situation, Step, plan},
+use tradewind_market::{
+    Knowledge,
+    plan::consumer::{Desire, Situation, Step, consumer_plan},
+    state::JobState,
 };
+
+use super::{Consumer, cancel::Record, memory::Memo};
 use crate::shell;
 
 /// Between two looks at the records themselves.
@@ -64,7 +63,7 @@ impl Consumer {
                 let memo = self.memory.of(record.job);
                 let mut memo = memo.lock().await;
                 self.read_messages(&mut memo, record).await;
-                let steps = plan(&Situation {
+                let steps = consumer_plan(&Situation {
                     desire: Desire::Cancel,
                     not_after: None,
                     head,

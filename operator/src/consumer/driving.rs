@@ -11,7 +11,9 @@ use tradewind_crds::{
 };
 use tradewind_market::{
     Address, Decimals, GroupIndex, Hash32, Knowledge, Seconds, Terms, TokenAmount, UnitSet, UnixSeconds,
-    index::Job, matching::Want,
+    index::Job,
+    matching::Want,
+    plan::consumer::{Desire, End, Situation, Step, consumer_plan},
 };
 use tradewind_result::ContentDigest;
 
@@ -26,7 +28,6 @@ use super::{
     opening::no_match,
     outputs::{self, Wanted},
     placing::{self, Search},
-    plan::{Desire, End, Situation, Step, plan},
     preparing::{self, Prepared},
     publishing, spending,
     spending::Want as SpendingWant,
@@ -155,7 +156,7 @@ impl Consumer {
         } else {
             Desire::Run
         };
-        let steps = plan(&Situation {
+        let steps = consumer_plan(&Situation {
             desire,
             not_after: self.not_after(object, &job.terms),
             head: job,

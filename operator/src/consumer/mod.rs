@@ -3,7 +3,8 @@
 //! A pass over a job goes through the same phases each time: observe (objects, chain, gateways), validate (every
 //! refusal by name), plan (pure), apply, and at last the status. Why a pass was made is not known to it. Data flows
 //! [`identity`] → [`preparing`] ([`sources`], [`template`], [`terms`], [`content`]) → [`placing`] ([`offers`]) →
-//! [`opening`], [`driving`] ([`plan`], [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`] → [`status`].
+//! [`opening`], [`driving`] (by [`tradewind_market::plan::consumer`]; [`acting`], [`publishing`], [`mailbox`]) →
+//! [`outputs`], [`delivery`] → [`status`].
 
 mod acting;
 mod cancel;
@@ -18,7 +19,6 @@ mod offers;
 mod opening;
 mod outputs;
 mod placing;
-mod plan;
 mod preparing;
 mod publishing;
 mod reconcile;
