@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::{Condition, ConditionType, names};
 use crate::market_ref::MarketRef;
 use crate::rule;
-use crate::scalar::{AddressText, AmountText, ByteQuantity, CpuQuantity, HashText};
-use crate::template::Network;
+use crate::scalar::{AddressText, AmountText, ByteQuantity, CpuQuantity, HashText, HostPatternText};
 
 /// Capacity of this cluster that is for sale: a standing offer that the operator signs, publishes and keeps
 /// up to date, and that buyers fill in part or whole without asking.
@@ -210,11 +209,13 @@ pub struct OfferTerms {
     /// inside. Every node that runs slots must support it.
     #[serde(default)]
     pub user_namespaces: bool,
-    /// Kinds of network that jobs may ask for. None is the only one in this version.
-    #[serde(default = "no_network")]
-    #[schemars(length(min = 1, max = 1))]
+    /// Hosts on the internet that jobs may ask to reach, through this cluster's relay: names, "*." and a domain, or
+    /// "*"; none if left out. Addresses that are not the open internet's stay out of reach unless the relay was
+    /// told otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub network: Vec<Network>,
+    pub egress: Vec<HostPatternText>,
     /// Image registries and repositories to run images from: a name with everything under it, or "*" for any.
     #[serde(default = "any_registry")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256)))]
@@ -241,7 +242,7 @@ impl Default for OfferTerms {
             max_seconds_per_unit: one_hour(),
             runtime_class: None,
             user_namespaces: false,
-            network: no_network(),
+            egress: Vec::new(),
             registries: any_registry(),
             buyers: Vec::new(),
         }
@@ -407,10 +408,6 @@ fn one() -> u32 {
 
 fn one_hour() -> u32 {
     3600
-}
-
-fn no_network() -> Vec<Network> {
-    vec![Network::None]
 }
 
 fn any_registry() -> Vec<String> {

@@ -130,6 +130,24 @@ text! {
 }
 
 text! {
+    /// A host that a job may reach, with its port if it is not 443: `pypi.example`, `data.example:8443`.
+    HostText {
+        max_length: 128,
+        rule: "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[1-9][0-9]{0,4})?$')",
+        message: r#"must be a host name in lower case or an IPv4 address, with a port if it is not 443, such as "pypi.example" or "data.example:8443": no scheme, no path"#,
+    }
+}
+
+text! {
+    /// Hosts that an offer allows: one, everything below a domain, or any: `pypi.example`, `*.pypi.example`, `*:443`.
+    HostPatternText {
+        max_length: 128,
+        rule: "self.matches('^([*]|([*][.])?[a-z0-9]([-a-z0-9.]*[a-z0-9])?)(:[1-9][0-9]{0,4})?$')",
+        message: r#"must be a host name, "*." and a domain, or "*" for any host, with an optional port, such as "pypi.example", "*.pypi.example" or "*:443""#,
+    }
+}
+
+text! {
     /// A number of CPUs: `"2"`, `"0.5"` or `"500m"`.
     CpuQuantity {
         max_length: 16,

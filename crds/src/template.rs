@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scalar::{ByteQuantity, CpuQuantity};
+use crate::scalar::{ByteQuantity, CpuQuantity, HostText};
 
 /// What each work unit runs: a small, safe part of a container, without host access or privileges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -46,9 +46,12 @@ pub struct Template {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub writable_paths: Vec<WritablePath>,
-    /// Network that the program can reach. None is the only choice in this version.
-    #[serde(default)]
-    pub network: Network,
+    /// Hosts that the program may reach, through the provider's relay and nothing else; none if left out. Only
+    /// offers that allow all of them suit. HTTP_PROXY and HTTPS_PROXY lead there, in capitals and small letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub egress: Vec<HostText>,
 }
 
 /// One environment variable.
@@ -69,6 +72,10 @@ pub struct EnvVar {
         validation = (
             "!(self in ['JOB_COMPLETION_INDEX', 'HOME', 'TMPDIR']) && !self.startsWith('TRADEWIND_')",
             "JOB_COMPLETION_INDEX, HOME, TMPDIR and TRADEWIND_ variables are set for every unit: remove it or choose another name",
+        ),
+        validation = (
+            "!(self.lowerAscii() in ['http_proxy', 'https_proxy'])",
+            "the proxy that leads to granted hosts is set by the provider: remove it and list the hosts in template.egress",
         ),
     )]
     pub name: String,
@@ -104,14 +111,6 @@ pub struct GpuCount {
     #[serde(default)]
     #[schemars(range(min = 0, max = 16))]
     pub count: u32,
-}
-
-/// Network that job pods can reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Network {
-    /// Nothing.
-    #[default]
-    None,
 }
 
 /// An absolute path in normal form, outside the places that Tradewind and the kernel provide.

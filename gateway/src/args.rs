@@ -7,11 +7,15 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
+use ipnet::IpNet;
 use tradewind_daemon::{DaemonArgs, args::parse_seconds};
 use tradewind_gateway_api::client::Spread;
 use tradewind_market::{Address, Seconds, eip712::Domain};
 
-use crate::limits::{Limits, Rate};
+use crate::{
+    limits::{Limits, Rate},
+    relay::EgressRules,
+};
 
 /// What this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -123,6 +127,22 @@ pub struct RelayArgs {
     /// Bytes that the cache may hold.
     #[arg(long, env = "TRADEWIND_CACHE_BYTES_MAX", default_value_t = 20 << 30)]
     pub cache_bytes_max: u64,
+
+    /// Networks, such as 10.20.0.0/16, that jobs may be granted hosts in though they are not the open internet's.
+    #[arg(
+        long = "egress-private",
+        env = "TRADEWIND_EGRESS_PRIVATE",
+        value_delimiter = ','
+    )]
+    pub egress_private: Vec<IpNet>,
+
+    /// Connections to granted hosts at once, of all jobs.
+    #[arg(long, env = "TRADEWIND_EGRESS_CONNECTIONS_MAX", default_value_t = EgressRules::default().connections)]
+    pub egress_connections_max: usize,
+
+    /// Connections to granted hosts at once, of one job.
+    #[arg(long, env = "TRADEWIND_EGRESS_CONNECTIONS_PER_JOB", default_value_t = EgressRules::default().connections_per_job)]
+    pub egress_connections_per_job: usize,
 }
 
 /// A flag that a role cannot do without is not given.
@@ -182,6 +202,15 @@ impl RelayArgs {
             provider: self.provider.ok_or(missing("--provider"))?,
             cache: self.cache.as_deref().ok_or(missing("--cache"))?,
         })
+    }
+
+    /// Which hosts jobs may be led to.
+    pub fn egress(&self) -> EgressRules {
+        EgressRules {
+            private: self.egress_private.clone(),
+            connections: self.egress_connections_max,
+            connections_per_job: self.egress_connections_per_job,
+        }
     }
 }
 

@@ -1,10 +1,18 @@
-//! Who signed, and whether a storage grant is one.
+//! Who signed, and whether a grant is one.
 
 use axum::http::{HeaderMap, header};
+use serde::{Serialize, de::DeserializeOwned};
 use tradewind_chain::{Signature, recover};
-use tradewind_gateway_api::{grant::GrantToken, signed::key_signature, wire::Reason};
+use tradewind_gateway_api::{
+    grant::{GrantToken, Token},
+    signed::key_signature,
+    wire::Reason,
+};
 use tradewind_market::{
-    Address, Hash32, UnixSeconds, document::StorageGrant, eip712::Domain, message::HexBytes,
+    Address, Hash32, UnixSeconds,
+    document::StorageGrant,
+    eip712::{Domain, StructHash},
+    message::HexBytes,
 };
 
 use crate::http::Refused;
@@ -54,19 +62,31 @@ pub(crate) fn grant_of(
         )
     })?;
     let grant = *token.grant();
-    if now > grant.expires {
+    verify_grant(&token, grant.signer, grant.expires, domain, now)?;
+    Ok((grant, token))
+}
+
+/// Refuses a grant whose time is over, or that its supposed signer did not sign.
+pub(crate) fn verify_grant<G: StructHash + Serialize + DeserializeOwned>(
+    token: &Token<G>,
+    signer: Address,
+    expires: UnixSeconds,
+    domain: &Domain,
+    now: UnixSeconds,
+) -> Result<(), Refused> {
+    if now > expires {
         return Err(Refused::new(
             Reason::GrantExpired,
-            format!("the storage grant expired at {}", grant.expires),
+            format!("the grant expired at {expires}"),
             "get a new grant from its signer",
         ));
     }
-    if signer_of(token.digest(domain), token.signature()) != Some(grant.signer) {
+    if signer_of(token.digest(domain), token.signature()) != Some(signer) {
         return Err(Refused::new(
             Reason::GrantSignature,
-            format!("the storage grant is not signed by {}", grant.signer),
+            format!("the grant is not signed by {signer}"),
             "sign the grant's fields for this chain and market with the account's own key",
         ));
     }
-    Ok((grant, token))
+    Ok(())
 }

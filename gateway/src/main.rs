@@ -109,6 +109,7 @@ fn relay(args: &Args, registry: &Registry) -> anyhow::Result<Relay> {
     } = args.relay.needs()?;
     let parts = RelayParts {
         upstream: GatewayClient::new(ClientConfig::new(upstreams))?,
+        egress: args.relay.egress(),
         spread: args.relay.spread.into(),
         provider,
         domain: args.domain(),

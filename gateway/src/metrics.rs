@@ -169,6 +169,7 @@ fn route_label(method: &Method, path: Option<&str>) -> &'static str {
         ("POST", Some(path::RECEIPTS)) => "post_receipt",
         ("GET", Some(path::ABOUT)) => "get_about",
         ("GET", Some(path::OPENAPI)) => "get_openapi",
+        ("CONNECT", _) => "connect",
         _ => "other",
     }
 }
@@ -206,6 +207,9 @@ fn reason_label(reason: Reason) -> &'static str {
         Reason::BlobMissing => "blob_missing",
         Reason::StoreFailed => "store_failed",
         Reason::UpstreamFailed => "upstream_failed",
+        Reason::HostNotGranted => "host_not_granted",
+        Reason::HostNotPublic => "host_not_public",
+        Reason::HostUnreachable => "host_unreachable",
         Reason::Unknown => "unknown",
     }
 }

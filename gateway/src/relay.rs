@@ -1,11 +1,14 @@
 //! The role `relay`: the only address that job pods can reach.
 //!
 //! It hands out blobs, each fetched once for the cluster however many pods ask, and passes on what pods store, for
-//! those that carry a storage grant of the cluster's own provider. It reaches the configured gateways and nothing
-//! else, asks no chain and keeps no secret.
+//! those that carry a storage grant of the cluster's own provider. To hosts it leads with that provider's host grant
+//! alone. It reaches the configured gateways and granted hosts, and nothing else, asks no chain and keeps no secret.
 
 mod cache;
+mod egress;
 mod routes;
+
+pub use egress::EgressRules;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -28,12 +31,15 @@ use crate::{
     metrics::{BlobMetrics, CacheMetrics, RequestMetrics},
 };
 use cache::Cache;
+use egress::Egress;
 
 /// What a relay is made of.
 #[derive(Debug)]
 pub struct RelayParts {
     /// The gateways that blobs come from and go to.
     pub upstream: GatewayClient,
+    /// Which hosts jobs may be led to.
+    pub egress: EgressRules,
     /// Whether each gateway gets what is stored, or the first that takes it.
     pub spread: Spread,
     /// Whose grants count.
@@ -63,6 +69,7 @@ struct Inner {
     cache: Cache,
     limits: Limits,
     clock: Clock,
+    egress: Egress,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     blob_metrics: BlobMetrics,
@@ -91,6 +98,7 @@ impl Relay {
     pub fn new(parts: RelayParts, registry: &Registry) -> Result<Self, RelayError> {
         let RelayParts {
             upstream,
+            egress,
             spread,
             provider,
             domain,
@@ -108,6 +116,7 @@ impl Relay {
             })?;
         Ok(Self(Arc::new(Inner {
             upstream,
+            egress: Egress::new(egress),
             spread,
             provider,
             domain,
@@ -131,6 +140,7 @@ impl Relay {
             .route(path::UPLOAD, get(routes::upload_state))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
+            .layer(middleware::from_fn_with_state(self.clone(), egress::gate))
             .layer(middleware::from_fn_with_state(self.0.door.clone(), at_the_door))
             .with_state(self.clone())
     }

@@ -48,7 +48,7 @@ pub use toolchain::{cache_root, source_root};
 
 use cgroups::Cgroups;
 use driver::Driver;
-use places::LabPlaces;
+use places::{LabPlaces, SERVICES_ADDRESS};
 use raising::Raising;
 use roster::Roster;
 use state::{Lock, State};
@@ -270,6 +270,11 @@ impl Lab {
     /// The image registry's `host:port`, for drivers, kubelets and pods alike; plain HTTP.
     pub fn registry(&self) -> String {
         registry::address()
+    }
+
+    /// The network that its services' one address is, such as `10.88.0.1/32`.
+    pub fn services(&self) -> String {
+        format!("{SERVICES_ADDRESS}/32")
     }
 
     /// Builds an image where it is not in the cache, and pushes it into the lab's registry.

@@ -113,7 +113,8 @@ impl Market<'_> {
         secret(&client, "tradewind-keys", &keys(role)).await?;
         let mut values = self.values("provider")?;
         values["provider"] = json!({"account": role.account().address});
-        values["relay"] = json!({"enabled": true});
+        // The lab's services stand in for the open internet's.
+        values["relay"] = json!({"enabled": true, "egressPrivate": [self.lab.services()]});
         values["operator"]["extraArgs"] = json!(["--resync=5"]);
         self.install(&cluster, &values).await
     }

@@ -33,6 +33,8 @@ pub(super) struct JobSpec {
     pub(super) max_price_per_unit: &'static str,
     pub(super) limit: &'static str,
     pub(super) canary: bool,
+    /// Hosts that units may reach.
+    pub(super) egress: Vec<String>,
 }
 
 impl Default for JobSpec {
@@ -48,6 +50,7 @@ impl Default for JobSpec {
             max_price_per_unit: "0.01",
             limit: "5",
             canary: false,
+            egress: Vec::new(),
         }
     }
 }
@@ -71,6 +74,7 @@ impl JobSpec {
                     "command": ["sh", "-c", self.script],
                     "resources": {"cpu": "200m", "memory": self.memory, "disk": "64Mi"},
                     "secondsPerUnit": self.seconds_per_unit,
+                    "egress": self.egress,
                 },
                 "outputs": {"limits": {"bytesPerUnit": "1Mi", "filesPerUnit": 4}},
                 "verification": {"quorum": 2, "maxSeats": 3, "canary": self.canary},

@@ -4,6 +4,7 @@
 //! scenario expects counts as a failure.
 
 mod books;
+mod egress;
 mod error;
 mod faults;
 mod job;
@@ -83,6 +84,11 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
         "an_image_that_does_not_exist_costs_nothing",
         Company::Welcome,
         |m, n| Box::pin(jobs::missing_image(m, n)),
+    ),
+    (
+        "a_granted_host_is_reached_through_the_relay_alone",
+        Company::Welcome,
+        |m, n| Box::pin(egress::granted_host(m, n)),
     ),
     ("no_offer_that_suits_is_said", Company::Welcome, |m, n| {
         Box::pin(jobs::no_matching_offer(m, n))

@@ -1,23 +1,35 @@
-//! The token that carries a storage grant: an account lets a holder store bytes in its name, up to a size and a time.
+//! The tokens that carry grants: an account lets a holder store bytes in its name, up to a size and a time, or reach
+//! hosts through its relay.
 //!
 //! It never checks the account's standing in the market; the gateway asks the chain for that.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use tradewind_market::{Hash32, document::StorageGrant, eip712::Domain, message::HexBytes};
+use serde::{Serialize, de::DeserializeOwned};
+use tradewind_market::{
+    Hash32,
+    document::{HostGrant, StorageGrant},
+    eip712::{Domain, StructHash},
+    message::HexBytes,
+};
 
 use crate::signed::SIGNATURE_BYTES_MAX;
 
 /// Characters of a token.
 pub const TOKEN_CHARS_MAX: usize = 4096;
 
-/// A grant and its signature, as `Authorization: Bearer` carries it.
+/// A storage grant's token, as `Authorization: Bearer` carries it.
+pub type GrantToken = Token<StorageGrant>;
+/// A host grant's token, as the password of `Proxy-Authorization: Basic` carries it.
+pub type HostToken = Token<HostGrant>;
+
+/// A grant and its signature.
 ///
-/// Its debug text leaves out the signature: whoever has the token can store in the signer's name.
+/// Its debug text leaves out the signature: whoever has the token can act in the signer's name.
 #[derive(Clone, PartialEq, Eq)]
-pub struct GrantToken {
-    grant: StorageGrant,
+pub struct Token<G> {
+    grant: G,
     claims: String,
     signature: HexBytes,
 }
@@ -26,19 +38,19 @@ pub struct GrantToken {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantTokenError {
     /// Longer than any real one.
-    #[error("a storage grant's token has at most {TOKEN_CHARS_MAX} characters")]
+    #[error("a grant's token has at most {TOKEN_CHARS_MAX} characters")]
     TooLong,
     /// Not two parts with a dot between, or not base64url and hex.
-    #[error("a storage grant's token is base64url JSON, a dot, and the signature as 0x and hex")]
+    #[error("a grant's token is base64url JSON, a dot, and the signature as 0x and hex")]
     Form,
     /// The JSON is not a grant.
-    #[error("the storage grant's claims cannot be read: {0}")]
+    #[error("the grant's claims cannot be read: {0}")]
     Claims(String),
 }
 
-impl GrantToken {
+impl<G: StructHash + Serialize + DeserializeOwned> Token<G> {
     /// A grant with its signature, ready to be sent.
-    pub fn new(grant: StorageGrant, signature: HexBytes) -> Result<Self, GrantTokenError> {
+    pub fn new(grant: G, signature: HexBytes) -> Result<Self, GrantTokenError> {
         let json = serde_json::to_vec(&grant).map_err(|error| GrantTokenError::Claims(error.to_string()))?;
         Ok(Self {
             grant,
@@ -48,7 +60,7 @@ impl GrantToken {
     }
 
     /// What it grants, if the signature holds.
-    pub fn grant(&self) -> &StorageGrant {
+    pub fn grant(&self) -> &G {
         &self.grant
     }
 
@@ -83,7 +95,7 @@ impl GrantToken {
         let json = URL_SAFE_NO_PAD
             .decode(claims)
             .map_err(|_| GrantTokenError::Form)?;
-        let grant: StorageGrant =
+        let grant: G =
             serde_json::from_slice(&json).map_err(|error| GrantTokenError::Claims(error.to_string()))?;
         Ok(Self {
             grant,
@@ -93,9 +105,9 @@ impl GrantToken {
     }
 }
 
-impl fmt::Debug for GrantToken {
+impl<G: fmt::Debug> fmt::Debug for Token<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrantToken")
+        f.debug_struct("Token")
             .field("grant", &self.grant)
             .finish_non_exhaustive()
     }

@@ -24,6 +24,9 @@ pub const VOLUME_PATH: &str = "/tradewind/volume";
 pub const GRANT_PATH: &str = "/tradewind/grant";
 /// The Secret's key, and so the file's name below [`GRANT_PATH`].
 pub const GRANT_KEY: &str = "lease.json";
+/// The Secret's key whose value the proxy variables of `run` hold, where a job may reach hosts: the relay's URL with a
+/// host grant in it. `run` has this one alone, and what it lets it do is what the job was granted.
+pub const PROXY_KEY: &str = "proxy";
 /// Where `run` sees the program, read-only.
 pub const BIN_PATH: &str = "/tradewind/bin";
 /// What `run` executes, with the one argument `step`.

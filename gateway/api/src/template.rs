@@ -7,7 +7,10 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use tradewind_market::{Hash32, Seconds, Units};
+use tradewind_market::{
+    Hash32, Seconds, Units,
+    egress::{self, Host},
+};
 use tradewind_result::{ContentDigest, Limits};
 
 use crate::seal::Recipient;
@@ -17,6 +20,8 @@ use crate::slice::{HOME_PATH, INPUTS_PATH, MOUNT_ROOT, SCRATCH_PATH};
 pub const TEMPLATE_BYTES_MAX: u64 = 256 * 1024;
 /// Most inputs, environment variables and writable paths of a template.
 pub const LIST_ITEMS_MAX: usize = 64;
+/// What programs look for a proxy in; set where a job may reach hosts. No two agree on the case.
+pub const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
 /// Most units of a job.
 pub const COMPLETIONS_MAX: u32 = 1_000_000;
 
@@ -46,8 +51,8 @@ pub struct Template {
     pub output_path: String,
     /// Further directories that a unit may write, empty at its start.
     pub writable_paths: Vec<String>,
-    /// What a unit may reach.
-    pub network: Network,
+    /// Hosts that a unit may reach, through the provider's relay; none if empty.
+    pub egress: Vec<Host>,
     /// Directories that a unit reads at `/in/NAME`.
     pub inputs: Vec<Input>,
     /// Whom outputs are sealed to.
@@ -86,13 +91,6 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Whole GPUs (or MIG slices of the class).
     pub gpus: u32,
-}
-
-/// What a unit may reach over the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// Nothing.
-    None,
 }
 
 /// One input directory, stored sealed to the job's key.
@@ -223,6 +221,9 @@ impl Template {
         self.validate_env()?;
         self.validate_sizes()?;
         self.validate_paths()?;
+        if self.egress.len() > egress::HOSTS_MAX {
+            return refuse("egress", "more than 16 hosts");
+        }
         self.validate_inputs()
     }
 
@@ -246,7 +247,7 @@ impl Template {
             if is_reserved_variable(name) {
                 return refuse(
                     "env",
-                    "HOME, TMPDIR, JOB_COMPLETION_INDEX, NVIDIA_… and TRADEWIND_… are set by the pod",
+                    "HOME, TMPDIR, JOB_COMPLETION_INDEX, the proxies, NVIDIA_… and TRADEWIND_… are set by the pod",
                 );
             }
             if !names.insert(name) {
@@ -334,6 +335,7 @@ impl Template {
 /// Whether the pod sets this variable itself, so that neither image nor template may.
 pub fn is_reserved_variable(name: &str) -> bool {
     matches!(name, "HOME" | "TMPDIR" | "JOB_COMPLETION_INDEX")
+        || PROXY_VARIABLES.contains(&name)
         || name.starts_with("NVIDIA_")
         || name.starts_with("TRADEWIND_")
 }
@@ -405,7 +407,7 @@ mod tests {
             seconds_per_unit: Seconds::new(120),
             output_path: "/out".into(),
             writable_paths: vec!["/var/cache".into()],
-            network: Network::None,
+            egress: Vec::new(),
             inputs: vec![Input {
                 name: "scene".into(),
                 blob: ContentDigest::of(b"sealed"),

@@ -306,6 +306,12 @@ pub enum Reason {
     StoreFailed,
     /// No gateway upstream of this relay answered well.
     UpstreamFailed,
+    /// The job was not granted the host that it wants to reach through this relay.
+    HostNotGranted,
+    /// The host has no address that this relay may reach.
+    HostNotPublic,
+    /// The host cannot be resolved, or does not answer.
+    HostUnreachable,
     /// A reason that this version does not know.
     #[serde(other)]
     Unknown,
@@ -321,7 +327,9 @@ impl Reason {
             | Self::GrantSpent
             | Self::NoStanding
             | Self::SignatureInvalid
-            | Self::SignerForeign => 403,
+            | Self::SignerForeign
+            | Self::HostNotGranted
+            | Self::HostNotPublic => 403,
             Self::NotFound | Self::JobUnknown => 404,
             Self::MethodUnknown => 405,
             Self::Stalled => 408,
@@ -332,7 +340,7 @@ impl Reason {
                 422
             }
             Self::RateLimited | Self::QuotaReached => 429,
-            Self::UpstreamFailed => 502,
+            Self::UpstreamFailed | Self::HostUnreachable => 502,
             Self::StandingUnknown | Self::Busy | Self::StoreFailed | Self::Unknown => 503,
         }
     }
@@ -348,6 +356,7 @@ impl Reason {
             | Self::Busy
             | Self::StoreFailed
             | Self::UpstreamFailed
+            | Self::HostUnreachable
             | Self::Unknown => true,
             Self::Malformed
             | Self::NotFound
@@ -371,7 +380,9 @@ impl Reason {
             | Self::NonceUsed
             | Self::TimeOutOfBounds
             | Self::DetailsMismatch
-            | Self::BlobMissing => false,
+            | Self::BlobMissing
+            | Self::HostNotGranted
+            | Self::HostNotPublic => false,
         }
     }
 }

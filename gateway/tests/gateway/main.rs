@@ -11,6 +11,7 @@
 
 mod blobs;
 mod documents;
+mod egress;
 mod hostile;
 mod offers;
 mod relay;

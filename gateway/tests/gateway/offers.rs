@@ -25,7 +25,7 @@ fn details(region: &str) -> Exact<OfferDetails> {
         region: region.to_owned(),
         recipient: "age1qqq".to_owned(),
         gateway_urls: vec!["http://gateway:8080".to_owned()],
-        networks: Vec::new(),
+        egress: Vec::new(),
         registries: vec!["*".to_owned()],
         runtime_class: String::new(),
         user_namespaces: false,

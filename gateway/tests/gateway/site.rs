@@ -19,18 +19,18 @@ use tradewind_daemon::{CancellationToken, ServeLimits, serve, serve::listen};
 use tradewind_gateway::{
     gateway::{Clock, Gateway, GatewayParts},
     limits::Limits,
-    relay::{Relay, RelayParts},
+    relay::{EgressRules, Relay, RelayParts},
     standing::{JobFacts, Market, StandingError, Standings},
     store::Store,
 };
 use tradewind_gateway_api::{
     client::{ClientConfig, GatewayClient, RetryPolicy, Spread, Upload},
-    grant::GrantToken,
+    grant::{GrantToken, HostToken},
     signed::Signed,
 };
 use tradewind_market::{
     Address, GroupIndex, Hash32, JobId, Nonce, SeatIndex, Seconds, UnixSeconds,
-    document::StorageGrant,
+    document::{HostGrant, StorageGrant},
     eip712::{Domain, StructHash},
     message::HexBytes,
 };
@@ -88,6 +88,18 @@ impl Account {
         change(&mut grant);
         let signature = self.sign_hash(grant.struct_hash()).await;
         GrantToken::new(grant, signature).unwrap()
+    }
+
+    pub(crate) async fn host_grant(&self, change: impl FnOnce(&mut HostGrant)) -> HostToken {
+        let mut grant = HostGrant {
+            signer: self.address(),
+            job_id: JobId::ZERO,
+            hosts: Vec::new(),
+            expires: UnixSeconds::new(4_000_000_000),
+        };
+        change(&mut grant);
+        let signature = self.sign_hash(grant.struct_hash()).await;
+        HostToken::new(grant, signature).unwrap()
     }
 }
 
@@ -280,6 +292,11 @@ pub(crate) async fn relay(cache: &Path, provider: &Account, upstream: &[String])
     let registry = Registry::new();
     let parts = RelayParts {
         upstream: client(upstream),
+        egress: EgressRules {
+            private: vec!["127.0.0.0/8".parse().unwrap()],
+            connections: 4,
+            connections_per_job: 2,
+        },
         spread: Spread::All,
         provider: provider.address(),
         domain: DOMAIN,

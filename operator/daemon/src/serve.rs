@@ -3,20 +3,19 @@
 //!
 //! It never looks into a request: how long a body may stand still is for the handler that reads it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::stall::WriteStall;
@@ -81,7 +80,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -95,9 +94,9 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = graceful.watch(connection(stream, peer, router.clone(), limits));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        connections.spawn(async move {
+            if let Err(error) = converse(stream, peer, router, limits, shutdown).await {
                 // The peer's doing: it vanished, stalled, or did not speak HTTP.
                 tracing::debug!(%peer, %error, "a connection ended early");
             }
@@ -105,7 +104,8 @@ pub async fn serve(
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    connections.close();
+    connections.wait().await;
     Ok(())
 }
 
@@ -122,17 +122,20 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
-fn connection(
+/// One connection, until its peer is done with it or, at shutdown, the request under way is answered. A handler may
+/// take it over as a tunnel, which then is the handler's.
+async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     limits: ServeLimits,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
+    shutdown: CancellationToken,
+) -> hyper::Result<()> {
     let service = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.map(axum::body::Body::new)
     });
-    hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read)
         .max_buf_size(limits.header_bytes)
@@ -140,4 +143,11 @@ fn connection(
             TokioIo::new(WriteStall::new(stream, limits.write_stall)),
             TowerToHyperService::new(service),
         )
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }

@@ -1,17 +1,19 @@
-//! Signed documents that never reach the chain: storage grants, job bundles, result indices.
+//! Signed documents that never reach the chain: grants, job bundles, result indices.
 //!
 //! They are signed over the market's domain like everything else, so that one key and one rule serve all.
 //! Their transport and storage belong to the gateway.
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::Host;
 use crate::eip712::{Encoder, StructHash};
-use crate::ids::{Address, Hash32, JobId, RoundId};
+use crate::ids::{Address, Hash32, JobId, RoundId, keccak256};
 use crate::message::HexBytes;
 use crate::quantity::{Nonce, UnitIndex, UnixSeconds};
 
 const STORAGE_GRANT: &str = "StorageGrant(address signer,bytes32 jobId,bytes32 holder,uint64 maxBytes,\
     uint64 expires,uint64 nonce)";
+const HOST_GRANT: &str = "HostGrant(address signer,bytes32 jobId,string[] hosts,uint64 expires)";
 const ENVELOPE: &str = "Envelope(address provider,bytes sealed)";
 const JOB_BUNDLE: &str =
     "JobBundle(bytes32 jobId,bytes32 templateAddress,uint64 issued,Envelope[] envelopes)";
@@ -35,6 +37,20 @@ pub struct StorageGrant {
     pub expires: UnixSeconds,
     /// Tells grants of one signer apart, so that each is counted by itself.
     pub nonce: Nonce,
+}
+
+/// Leave to reach hosts through the relay of the signer's cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostGrant {
+    /// The provider whose cluster it is.
+    pub signer: Address,
+    /// For which job.
+    pub job_id: JobId,
+    /// Which hosts.
+    pub hosts: Vec<Host>,
+    /// It is void after this.
+    pub expires: UnixSeconds,
 }
 
 /// The job key, sealed to one provider.
@@ -100,6 +116,22 @@ impl StructHash for StorageGrant {
             .uint(self.max_bytes)
             .uint(self.expires.get())
             .uint(self.nonce.get())
+            .finish()
+    }
+}
+
+impl StructHash for HostGrant {
+    fn struct_hash(&self) -> Hash32 {
+        let hosts: Vec<u8> = self
+            .hosts
+            .iter()
+            .flat_map(|host| *keccak256(&[host.to_string().as_bytes()]).as_bytes())
+            .collect();
+        Encoder::new(HOST_GRANT, &[])
+            .address(self.signer)
+            .hash(self.job_id)
+            .bytes(&hosts)
+            .uint(self.expires.get())
             .finish()
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Modules in the order that data flows through them:
 //! [`ids`], [`amount`], [`quantity`], [`intervals`] are what everything else is written in;
-//! [`class`], [`offer`], [`terms`], [`geometry`], [`money`] say what is bought and what it costs;
+//! [`class`], [`egress`], [`offer`], [`terms`], [`geometry`], [`money`] say what is bought and what it costs;
 //! [`eip712`], [`derivation`], [`message`], [`document`] are what is hashed and signed;
 //! [`event`] is what the chain says, [`state`] what an event makes of a job, group, seat or offer, and
 //! [`index`] the sum of all events;
@@ -20,6 +20,7 @@ pub mod amount;
 pub mod class;
 pub mod derivation;
 pub mod document;
+pub mod egress;
 pub mod eip712;
 pub mod event;
 #[cfg(test)]

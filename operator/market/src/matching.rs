@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::TokenAmount;
+use crate::egress::Host;
 use crate::event::FillRefusal;
 use crate::ids::{Address, ClassId, OfferHash};
 use crate::index::Series;
 use crate::intervals::GroupSet;
-use crate::offer::{Network, Offer, OfferDetails, SlotSize};
+use crate::offer::{Offer, OfferDetails, SlotSize};
 use crate::quantity::{GroupIndex, Knowledge, Seconds, UnixSeconds};
 use crate::terms::Terms;
 
@@ -73,8 +74,8 @@ pub struct Demand<'a> {
     pub wants: &'a [Want],
     /// What a slot must have at least.
     pub slot: SlotSize,
-    /// What network the job asks for.
-    pub network: Network,
+    /// Hosts that the job asks to reach.
+    pub hosts: &'a [Host],
     /// The image's registry and repository, without tag and digest.
     pub image: &'a str,
     /// Regions that are welcome; empty for any.
@@ -145,8 +146,8 @@ pub enum Refusal {
     DiskTooSmall,
     /// Not in a region that the job names.
     RegionMismatch,
-    /// Does not allow the network that the job asks for.
-    NetworkNotOffered,
+    /// Does not allow a host that the job asks to reach.
+    HostNotAllowed,
     /// Does not run images from there.
     RegistryNotAllowed,
     /// Dearer than the job's cap.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{Bps, PricePerSlotSecond};
 use crate::class::{Class, region_id};
+use crate::egress::HostPattern;
 use crate::eip712::{Encoder, StructHash};
 use crate::ids::{Address, ClassId, Hash32, OfferHash, RegionId, keccak256};
 use crate::quantity::{Nonce, Seconds, Slots, UnixSeconds};
@@ -173,15 +174,6 @@ pub struct SlotSize {
     pub gpu_memory_bytes: u64,
 }
 
-/// What network a job may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Network {
-    /// None but the relay.
-    None,
-    /// Named hosts, through the relay.
-    Egress,
-}
-
 /// The document beside a signed offer: in words what the offer holds as hashes, and what no contract needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -196,8 +188,8 @@ pub struct OfferDetails {
     pub recipient: String,
     /// Base URLs at which the named gateways are reached, in the order of `Offer.gateways`.
     pub gateway_urls: Vec<String>,
-    /// Networks that jobs may ask for.
-    pub networks: Vec<Network>,
+    /// Hosts that jobs may ask to reach, through the provider's relay; none if empty.
+    pub egress: Vec<HostPattern>,
     /// Registries and repositories that images may come from; `*` for any.
     pub registries: Vec<String>,
     /// Isolation in the provider's words, such as `gvisor`; empty for the cluster's default.

@@ -12,12 +12,7 @@ use tradewind_market::{
     state::{SeatState, SeatVerdict},
 };
 
-use super::{
-    Consumer,
-    memory::Memo,
-    offers,
-    terms::{Asked, NETWORK},
-};
+use super::{Consumer, memory::Memo, offers, terms::Asked};
 use crate::shell::chain::ChainView;
 
 /// How much longer than now an offer must be valid: a transaction may wait for several blocks.
@@ -79,7 +74,7 @@ pub(crate) async fn search(
         terms,
         wants,
         slot: asked.slot,
-        network: NETWORK,
+        hosts: &asked.hosts,
         image,
         regions: &asked.regions,
         gpu_models: &asked.gpu_models,

@@ -53,6 +53,7 @@ pub(crate) fn refuse_spec(error: &SpecRefusal) -> Stage {
         SpecRefusal::Amount { .. } => JobReason::AmountNotRepresentable,
         SpecRefusal::Quantity(_)
         | SpecRefusal::Address { .. }
+        | SpecRefusal::Host(_)
         | SpecRefusal::Division(_)
         | SpecRefusal::Terms(_)
         | SpecRefusal::TooLarge { .. } => JobReason::InvalidSpec,

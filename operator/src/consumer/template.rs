@@ -8,10 +8,11 @@ use tradewind_crds::{
 };
 use tradewind_gateway_api::{
     seal::Recipient,
-    template::{self, EnvVar, Input, Resources, Template, TemplateError, UnitLimits, User},
+    template::{EnvVar, Input, Resources, Template, TemplateError, UnitLimits, User},
 };
 use tradewind_market::{Hash32, Seconds, Units};
 
+use super::terms::{BadHost, hosts};
 use crate::registry::ResolvedImage;
 
 /// Why a job's template cannot be made.
@@ -31,6 +32,9 @@ pub(crate) enum TemplateRefusal {
     /// A quantity cannot be read.
     #[error(transparent)]
     Quantity(#[from] MalformedText),
+    /// A host cannot be read.
+    #[error(transparent)]
+    Host(#[from] BadHost),
     /// A rule that providers check as well is broken.
     #[error(transparent)]
     Rule(#[from] TemplateError),
@@ -41,7 +45,7 @@ impl TemplateRefusal {
     pub(crate) fn is_of_image(&self) -> bool {
         match self {
             Self::User { .. } => true,
-            Self::NoCommand | Self::Quantity(_) | Self::Rule(_) => false,
+            Self::NoCommand | Self::Quantity(_) | Self::Host(_) | Self::Rule(_) => false,
         }
     }
 }
@@ -97,7 +101,7 @@ pub(crate) fn build(
         seconds_per_unit: Seconds::new(asked.seconds_per_unit.into()),
         output_path: spec.outputs.path.clone(),
         writable_paths: asked.writable_paths.iter().map(|path| path.0.clone()).collect(),
-        network: template::Network::None,
+        egress: hosts(asked)?,
         inputs,
         output_recipient,
         limits: limits(spec)?,

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use tradewind_crds::{ComputeJobSpec, scalar::MalformedText};
+use tradewind_crds::{ComputeJobSpec, scalar::MalformedText, template};
 use tradewind_market::{
     Address, Bps, ClassId, Decimals, Hash32, Seconds, Slots, Terms, TokenAmount, Units, UnixSeconds,
     amount::ParseAmountError,
+    egress::{Host, HostError},
     geometry::{DivisionRefusal, divide},
     ids::ParseIdError,
     matching::Weights,
-    offer::{Network, SlotSize},
+    offer::SlotSize,
     terms::{Content, Policy, Pricing, Redundancy, Shape, TermsRefusal, Windows},
 };
 
@@ -39,6 +40,9 @@ pub(crate) enum SpecRefusal {
         /// Why.
         source: ParseIdError,
     },
+    /// A host cannot be read.
+    #[error(transparent)]
+    Host(#[from] BadHost),
     /// The units cannot be divided as asked.
     #[error(transparent)]
     Division(#[from] DivisionRefusal),
@@ -51,6 +55,14 @@ pub(crate) enum SpecRefusal {
         /// Which field.
         field: &'static str,
     },
+}
+
+/// A host that a job asks to reach cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("template.egress: {host}: {source}")]
+pub(crate) struct BadHost {
+    host: String,
+    source: HostError,
 }
 
 /// What of a spec decides about money and placement, parsed.
@@ -70,6 +82,8 @@ pub(crate) struct Asked {
     pub(crate) deadline: Seconds,
     /// What a slot must have.
     pub(crate) slot: SlotSize,
+    /// Hosts that a unit must be able to reach.
+    pub(crate) hosts: Vec<Host>,
     /// Regions that will do; empty for any.
     pub(crate) regions: BTreeSet<String>,
     /// GPU models that will do; empty for any.
@@ -82,8 +96,16 @@ pub(crate) struct Asked {
     pub(crate) weights: Weights,
 }
 
-/// The network that a job asks for; the only one of this version.
-pub(crate) const NETWORK: Network = Network::None;
+/// The hosts that a unit must be able to reach.
+pub(crate) fn hosts(template: &template::Template) -> Result<Vec<Host>, BadHost> {
+    let parse = |text: &tradewind_crds::scalar::HostText| {
+        text.as_str().parse().map_err(|source| BadHost {
+            host: text.to_string(),
+            source,
+        })
+    };
+    template.egress.iter().map(parse).collect()
+}
 
 /// The token that the job pays in.
 pub(crate) fn token(spec: &ComputeJobSpec) -> Result<Address, SpecRefusal> {
@@ -126,6 +148,7 @@ pub(crate) fn parse(spec: &ComputeJobSpec, decimals: Decimals) -> Result<Asked, 
             gpus: resources.gpu.count,
             gpu_memory_bytes: placement.min_gpu_memory.bytes()?,
         },
+        hosts: hosts(&spec.template)?,
         regions: placement.regions.iter().cloned().collect(),
         gpu_models: placement.gpu_models.iter().cloned().collect(),
         allow: addresses("placement.providers.allow", &placement.providers.allow)?,

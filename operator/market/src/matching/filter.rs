@@ -103,8 +103,11 @@ fn place(demand: &Demand<'_>, candidate: &Candidate<'_>) -> Result<(), Refusal> 
             Refusal::RegionMismatch,
         ),
         (
-            details.networks.contains(&demand.network),
-            Refusal::NetworkNotOffered,
+            demand
+                .hosts
+                .iter()
+                .all(|host| details.egress.iter().any(|allowed| allowed.covers(host))),
+            Refusal::HostNotAllowed,
         ),
         (registry_allowed, Refusal::RegistryNotAllowed),
     ])

@@ -27,7 +27,7 @@ fn details() -> OfferDetails {
         region: "eu".to_owned(),
         recipient: String::new(),
         gateway_urls: vec![],
-        networks: vec![Network::None],
+        egress: vec!["*.pypi.example".parse().unwrap()],
         registries: vec!["registry.local/team".to_owned()],
         runtime_class: String::new(),
         user_namespaces: false,
@@ -47,7 +47,7 @@ struct Ask {
     deny: BTreeSet<Address>,
     weights: Weights,
     budget: TokenAmount,
-    network: Network,
+    hosts: Vec<Host>,
     image: String,
     slot: SlotSize,
 }
@@ -74,7 +74,7 @@ impl Ask {
                 reliability: 20,
             },
             budget: TokenAmount::from_base_units(1_000_000),
-            network: Network::None,
+            hosts: vec!["files.pypi.example".parse().unwrap()],
             image: "registry.local/team/povray".to_owned(),
             slot: SlotSize {
                 cpu_millis: 1_000,
@@ -92,7 +92,7 @@ impl Ask {
             terms: &self.terms,
             wants: &self.wants,
             slot: self.slot,
-            network: self.network,
+            hosts: &self.hosts,
             image: &self.image,
             regions: &self.regions,
             gpu_models: &self.gpu_models,
@@ -186,8 +186,8 @@ fn each_refusal_has_its_name() {
     check(Refusal::RegionMismatch, &|ask, _| {
         ask.regions = BTreeSet::from(["us".to_owned()]);
     });
-    check(Refusal::NetworkNotOffered, &|ask, _| {
-        ask.network = Network::Egress;
+    check(Refusal::HostNotAllowed, &|ask, _| {
+        ask.hosts.push("other.example".parse().unwrap());
     });
     check(Refusal::RegistryNotAllowed, &|ask, _| {
         ask.image = "registry.local/teams/x".to_owned();

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus};
 use tradewind_gateway_api::slice::{AbstainCause, HOME_PATH, SCRATCH_PATH};
-use tradewind_gateway_api::template::is_reserved_variable;
+use tradewind_gateway_api::template::{PROXY_VARIABLES, is_reserved_variable};
 use tradewind_result::Outcome;
 
 use super::StepError;
@@ -83,7 +83,10 @@ fn start(plan: &Plan, unit: u32) -> io::Result<Child> {
         let name = name.to_string_lossy();
         // The runtime's NVIDIA_ variables say which GPUs were allotted; Kubernetes' own would tell the node's
         // cluster apart.
-        name.starts_with("NVIDIA_") || !(is_reserved_variable(&name) || name.starts_with("KUBERNETES_"))
+        // So do those that lead to granted hosts.
+        name.starts_with("NVIDIA_")
+            || PROXY_VARIABLES.contains(&name.as_ref())
+            || !(is_reserved_variable(&name) || name.starts_with("KUBERNETES_"))
     });
     command
         .envs(inherited)

@@ -18,7 +18,7 @@ use tradewind_gateway_api::slice::{
     GRANT_KEY, LeaseGrant, OutputNote, REPORT_BYTES_MAX, SecretText, SliceConfig, SliceReport, TemplateRef,
     TerminationMessage, UnitReport,
 };
-use tradewind_gateway_api::template::{Input, Network, Resources, Template, UnitLimits, User};
+use tradewind_gateway_api::template::{Input, Resources, Template, UnitLimits, User};
 use tradewind_market::document::StorageGrant;
 use tradewind_market::message::HexBytes;
 use tradewind_market::{Address, Hash32, JobId, Nonce, Seconds, UnitIndex, Units, UnixSeconds};
@@ -66,7 +66,7 @@ pub fn template(script: &str) -> Template {
         seconds_per_unit: Seconds::new(20),
         output_path: "/out".into(),
         writable_paths: vec!["/var/cache".into()],
-        network: Network::None,
+        egress: Vec::new(),
         inputs: Vec::new(),
         output_recipient: output_key().recipient(),
         limits: UnitLimits {

@@ -20,7 +20,7 @@ use tradewind_gateway_api::{
     message::SignedMessage,
     receipt::SignedReceipt,
     signed::key_signature,
-    slice::{GRANT_KEY, LeaseGrant, SecretText, SliceConfig},
+    slice::{GRANT_KEY, LeaseGrant, PROXY_KEY, SecretText, SliceConfig},
     wire::{ReceiptRequest, ReceiptUnit},
 };
 use tradewind_market::{
@@ -279,12 +279,13 @@ impl Leases {
             report_recipient: self.opening_key.recipient(),
         };
         let text = serde_json::to_string(&grant).map_err(ProviderError::Document)?;
+        let proxy = self.proxy(target.job, &materials.template.egress).await?;
         let name = lease_name(target.job.id);
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": name, "labels": {MANAGED_LABEL.0: MANAGED_LABEL.1}},
-            "stringData": {GRANT_KEY: text},
+            "stringData": {GRANT_KEY: text, PROXY_KEY: proxy},
         });
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), target.pool);
         api.patch(

@@ -12,7 +12,7 @@ use tradewind_gateway_api::{
     slice::TemplateRef,
     template::{TEMPLATE_BYTES_MAX, Template},
 };
-use tradewind_market::{Knowledge, index::Job, message::AbstainReason};
+use tradewind_market::{Knowledge, egress::HostPattern, index::Job, message::AbstainReason};
 use tradewind_result::ContentDigest;
 
 use crate::shell::context::Context;
@@ -174,6 +174,19 @@ pub(crate) fn fits(template: &Template, offer: &ProviderOfferSpec) -> Result<(),
     }
     if template.user.uid == 0 {
         return Err(exceeded("the template wants to run as root".to_owned()));
+    }
+    for host in &template.egress {
+        let covered = offer
+            .terms
+            .egress
+            .iter()
+            .filter_map(|pattern| pattern.as_str().parse::<HostPattern>().ok())
+            .any(|pattern| pattern.covers(host));
+        if !covered {
+            return Err(exceeded(format!(
+                "the offer does not allow its jobs to reach {host}"
+            )));
+        }
     }
     let allowed = offer
         .terms

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tradewind_gateway_api::{
     slice::{
         BIN_PATH, BIN_SUBPATH, CONTROL_PATH, CONTROL_SUBPATH, GRANT_PATH, HOME_PATH, HOME_SUBPATH,
-        INPUTS_PATH, INPUTS_SUBPATH, OUTPUT_SUBPATH, SCRATCH_PATH, SCRATCH_SUBPATH, SLICE_VARIABLE,
-        STEP_PROGRAM, SliceConfig, VOLUME_PATH, volume_bytes, writable_subpath,
+        INPUTS_PATH, INPUTS_SUBPATH, OUTPUT_SUBPATH, PROXY_KEY, SCRATCH_PATH, SCRATCH_SUBPATH,
+        SLICE_VARIABLE, STEP_PROGRAM, SliceConfig, VOLUME_PATH, volume_bytes, writable_subpath,
     },
-    template::Template,
+    template::{PROXY_VARIABLES, Template},
 };
 use tradewind_market::{JobId, SliceIndex};
 
@@ -109,7 +109,7 @@ pub(crate) fn slice_pod(slice: &SlicePod<'_>) -> Result<Pod, ProviderError> {
             {"name": "grant", "secret": {"secretName": slice.secret, "defaultMode": 0o440}},
         ],
         "initContainers": [beside("fetch", slice.pod_image, &env), beside("collect", slice.pod_image, &env)],
-        "containers": [run(template)],
+        "containers": [run(template, slice.secret)],
     });
     spec["initContainers"][1]["restartPolicy"] = json!("Always");
     if !slice.runtime_class.is_empty() {
@@ -164,21 +164,23 @@ fn beside(verb: &str, image: &str, env: &Value) -> Value {
 }
 
 /// The stranger's image, with our program as its first process.
-fn run(template: &Template) -> Value {
+fn run(template: &Template, secret: &str) -> Value {
     let resources = &template.resources;
     let mut amounts = json!({
         "cpu": format!("{}m", resources.cpu_millis),
         "memory": resources.memory_bytes.to_string(),
     });
-    let mut env = json!([]);
+    let mut env = Vec::new();
     if resources.gpus > 0 {
         amounts["nvidia.com/gpu"] = json!(resources.gpus.to_string());
     } else {
         // An image may ask for every GPU of the node by its environment; where none was bought it sees none.
-        env = json!([
-            {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"},
-            {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": ""},
-        ]);
+        env.push(json!({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}));
+        env.push(json!({"name": "NVIDIA_DRIVER_CAPABILITIES", "value": ""}));
+    }
+    if !template.egress.is_empty() {
+        let source = json!({"secretKeyRef": {"name": secret, "key": PROXY_KEY}});
+        env.extend(PROXY_VARIABLES.map(|name| json!({"name": name, "valueFrom": source})));
     }
     let mount = |path: &str, sub_path: &str, read_only: bool| json!({"name": "slice", "mountPath": path, "subPath": sub_path, "readOnly": read_only});
     let mut mounts = vec![
@@ -206,7 +208,7 @@ fn run(template: &Template) -> Value {
 mod tests {
     use tradewind_gateway_api::{
         seal::OpeningKey,
-        template::{Network, Resources, UnitLimits, User},
+        template::{Resources, UnitLimits, User},
     };
     use tradewind_market::{Hash32, Seconds, UnitIndex, Units};
 
@@ -229,7 +231,7 @@ mod tests {
             seconds_per_unit: Seconds::new(60),
             output_path: "/out".to_owned(),
             writable_paths: vec!["/var/cache".to_owned()],
-            network: Network::None,
+            egress: Vec::new(),
             inputs: Vec::new(),
             output_recipient: OpeningKey::from_secret(&[7; 32]).unwrap().recipient(),
             limits: UnitLimits::default(),
@@ -339,6 +341,26 @@ mod tests {
         assert_eq!(two["resources"]["limits"]["nvidia.com/gpu"], "2");
         assert_eq!(two["resources"]["limits"], two["resources"]["requests"]);
         assert!(two["env"].as_array().is_none_or(Vec::is_empty));
+    }
+
+    #[test]
+    fn hosts_that_were_granted_are_reached_through_the_proxy_of_the_lease() {
+        let none = pod(|_| {}, "", false).to_string();
+        assert!(!none.contains("PROXY"), "{none}");
+        let some = pod(
+            |template| template.egress = vec!["pypi.example".parse().unwrap()],
+            "",
+            false,
+        );
+        let env = some["spec"]["containers"][0]["env"].as_array().unwrap();
+        for name in PROXY_VARIABLES {
+            let variable = env.iter().find(|variable| variable["name"] == name).unwrap();
+            let source = &variable["valueFrom"]["secretKeyRef"];
+            assert_eq!(
+                (&source["name"], &source["key"]),
+                (&json!("lease"), &json!("proxy"))
+            );
+        }
     }
 
     #[test]

@@ -1,9 +1,16 @@
-//! Signs what a provider says: messages, result indexes, storage grants.
+//! Signs what a provider says: messages, result indexes, grants.
 
 use tradewind_chain::{Preimage, keys::SignerError};
-use tradewind_gateway_api::{grant::GrantToken, signed::Signed};
+use tradewind_gateway_api::{
+    grant::{GrantToken, HostToken},
+    signed::Signed,
+};
 use tradewind_market::{
-    Hash32, Nonce, Seconds, UnixSeconds, document::StorageGrant, eip712::StructHash, index::Job,
+    Hash32, Nonce, Seconds, UnixSeconds,
+    document::{HostGrant, StorageGrant},
+    egress::Host,
+    eip712::StructHash,
+    index::Job,
     message::HexBytes,
 };
 
@@ -52,6 +59,25 @@ impl Leases {
             })
             .await?;
         GrantToken::new(signed.statement, signed.signature).map_err(ProviderError::Grant)
+    }
+
+    /// The relay as a proxy that leads to these hosts; empty where there are none.
+    pub(crate) async fn proxy(&self, job: &Job<'_>, hosts: &[Host]) -> Result<String, ProviderError> {
+        if hosts.is_empty() {
+            return Ok(String::new());
+        }
+        let signed = self
+            .sign(HostGrant {
+                signer: self.context.account(),
+                job_id: job.id,
+                hosts: hosts.to_vec(),
+                expires: last_use(job),
+            })
+            .await?;
+        let token = HostToken::new(signed.statement, signed.signature).map_err(ProviderError::Grant)?;
+        let relay = &self.context.args.provider.relay_url;
+        // The token's characters are all a URL's own.
+        Ok(relay.replacen("://", &format!("://grant:{}@", token.to_text()), 1))
     }
 }
 

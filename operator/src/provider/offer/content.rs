@@ -80,7 +80,7 @@ pub(crate) fn content(
             .iter()
             .map(|gateway| gateway.url.clone())
             .collect(),
-        networks: valid.networks.clone(),
+        egress: valid.egress.clone(),
         registries: valid.registries.clone(),
         runtime_class: valid.runtime_class.clone(),
         user_namespaces: valid.user_namespaces,

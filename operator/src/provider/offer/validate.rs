@@ -1,14 +1,12 @@
 //! The offer's spec, checked once and turned into types that make the later phases infallible. No client.
 
-use tradewind_crds::{
-    provider_offer::{OfferReason, ProviderOfferSpec, SlotClass},
-    template::Network as CrdNetwork,
-};
+use tradewind_crds::provider_offer::{OfferReason, ProviderOfferSpec, SlotClass};
 use tradewind_market::{
     Address, Bps, Decimals, PricePerSlotSecond, Seconds, Slots, TokenAmount,
     class::{Class, GpuClass},
+    egress::HostPattern,
     keccak256,
-    offer::{Network, SlotSize},
+    offer::SlotSize,
 };
 
 /// An offer that can be carried out as far as its text says.
@@ -27,7 +25,7 @@ pub(crate) struct Valid {
     pub(crate) seconds_per_unit_max: Seconds,
     pub(crate) runtime_class: String,
     pub(crate) user_namespaces: bool,
-    pub(crate) networks: Vec<Network>,
+    pub(crate) egress: Vec<HostPattern>,
     pub(crate) registries: Vec<String>,
     /// The only buyer, or zero for any.
     pub(crate) allowed_buyer: Address,
@@ -101,6 +99,15 @@ pub(crate) fn validate(
             ));
         }
     };
+    let egress = spec
+        .terms
+        .egress
+        .iter()
+        .map(|pattern| {
+            let parsed = pattern.as_str().parse::<HostPattern>();
+            parsed.map_err(|error| Invalid::spec(format!("terms.egress: {pattern}: {error}")))
+        })
+        .collect::<Result<_, _>>()?;
     let (class, slot) = class_and_slot(&spec.class)?;
     Ok(Valid {
         series: series(namespace, name),
@@ -115,17 +122,11 @@ pub(crate) fn validate(
         seconds_per_unit_max: Seconds::new(spec.terms.max_seconds_per_unit.into()),
         runtime_class: spec.terms.runtime_class.clone().unwrap_or_default(),
         user_namespaces: spec.terms.user_namespaces,
-        networks: spec.terms.network.iter().copied().map(network).collect(),
+        egress,
         registries: spec.terms.registries.clone(),
         allowed_buyer,
         bond_target,
     })
-}
-
-fn network(network: CrdNetwork) -> Network {
-    match network {
-        CrdNetwork::None => Network::None,
-    }
 }
 
 fn parse_address(field: &str, text: &str) -> Result<Address, Invalid> {
