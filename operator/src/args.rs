@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Parser, ValueEnum};
 use tradewind_daemon::{DaemonArgs, args::parse_seconds};
 use tradewind_market::{Address, Bps};
 
-use crate::provider::args::ProviderArgs;
+use crate::{provider::args::ProviderArgs, shell::leader::LeaderArgs};
 
 /// Runs the controllers of one cluster: those that buy compute, those that sell it, or both.
 #[derive(Clone, Debug, Parser)]
@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Objects of one kind reconciled at once.
     #[arg(long, env = "TRADEWIND_CONCURRENCY", default_value_t = 16)]
     pub(crate) concurrency: u16,
+
+    #[command(flatten)]
+    pub(crate) leader: LeaderArgs,
 
     #[command(flatten)]
     pub(crate) chain: ChainArgs,

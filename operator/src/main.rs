@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Args;
+use crate::{args::Args, shell::leader::LeaderError};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -28,11 +28,28 @@ fn main() -> ExitCode {
     }
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if lost_its_lease(&error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "another replica may act now; starting anew as a candidate"
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the operator ended");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a replica is restarted after, and nobody has to look at: every effect is fenced apart from the lease.
+fn lost_its_lease(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<LeaderError>(),
+            Some(LeaderError::Lost { .. })
+        )
+    })
 }
 
 fn start(args: Args) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use clap::Args as ClapArgs;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -19,16 +20,67 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use tradewind_daemon::CancellationToken;
+use tradewind_daemon::{CancellationToken, args::parse_seconds};
 
-/// The lease's length, and how long a dead holder blocks the others: coordination's customary 15 s.
-const DURATION: Duration = Duration::from_secs(15);
-/// Between renewals; three of them fit before others may take over.
-const RENEW_EVERY: Duration = Duration::from_secs(4);
-/// A holder that could not renew for this long stops acting, well before others may start.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(11);
-/// One request to the API server.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The election's pace. Names and defaults are those of Kubernetes' own components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ClapArgs)]
+pub(crate) struct LeaderArgs {
+    /// Seconds that the leader's lease lasts: so long a leader that died keeps the others waiting.
+    #[arg(
+        long = "leader-elect-lease-duration",
+        env = "TRADEWIND_LEADER_ELECT_LEASE_DURATION_SECONDS",
+        default_value = "15",
+        value_parser = parse_seconds
+    )]
+    pub(crate) lease_duration: Duration,
+
+    /// Seconds without a renewal after which a leader stops acting and ends its process, to start anew as a
+    /// candidate. Less than the lease's duration: nobody else acts before.
+    #[arg(
+        long = "leader-elect-renew-deadline",
+        env = "TRADEWIND_LEADER_ELECT_RENEW_DEADLINE_SECONDS",
+        default_value = "10",
+        value_parser = parse_seconds
+    )]
+    pub(crate) renew_deadline: Duration,
+
+    /// Seconds between two looks at the lease, and between renewals.
+    #[arg(
+        long = "leader-elect-retry-period",
+        env = "TRADEWIND_LEADER_ELECT_RETRY_PERIOD_SECONDS",
+        default_value = "2",
+        value_parser = parse_seconds
+    )]
+    pub(crate) retry_period: Duration,
+}
+
+impl LeaderArgs {
+    /// Refuses durations with which two replicas could act at once, or none for long.
+    fn check(&self) -> Result<(), LeaderError> {
+        let Self {
+            lease_duration,
+            renew_deadline,
+            retry_period,
+        } = *self;
+        let fit = lease_duration > renew_deadline
+            && renew_deadline >= retry_period.saturating_mul(2)
+            && !retry_period.is_zero();
+        if fit {
+            Ok(())
+        } else {
+            Err(LeaderError::Durations {
+                lease: lease_duration.as_secs(),
+                deadline: renew_deadline.as_secs(),
+                retry: retry_period.as_secs(),
+            })
+        }
+    }
+
+    /// One round: as long as Kubernetes' own components give a request, so that a second one fits before the deadline.
+    fn round_within(&self) -> Duration {
+        self.renew_deadline / 2
+    }
+}
 
 /// Why this replica cannot be, or no longer is, the one that acts.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +91,30 @@ pub(crate) enum LeaderError {
         /// Its name.
         lease: String,
         /// What happened.
-        why: &'static str,
+        why: String,
     },
+    /// Durations that do not fit each other.
+    #[error(
+        "leader election cannot work so: the lease ({lease} s) must outlast the renew deadline ({deadline} s), and \
+         that two retry periods ({retry} s) of at least a second each"
+    )]
+    Durations {
+        /// The lease's duration.
+        lease: u64,
+        /// The renew deadline.
+        deadline: u64,
+        /// The retry period.
+        retry: u64,
+    },
+}
+
+/// Why a round of the election came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("another replica holds it")]
+    Taken,
 }
 
 /// Read side: whether this replica may act now. Cheap to clone.
@@ -67,6 +141,7 @@ pub(crate) struct Election {
     api: Api<Lease>,
     name: String,
     identity: String,
+    pace: LeaderArgs,
     until: watch::Sender<Option<Instant>>,
 }
 
@@ -75,6 +150,14 @@ pub(crate) struct Election {
 struct Sighting {
     resource_version: Option<String>,
     since: Instant,
+}
+
+/// What one round leaves to the next.
+#[derive(Debug, Default)]
+struct Seen {
+    sighting: Option<Sighting>,
+    /// The lease as we wrote it last. While it is ours nobody else writes it, so that renewing need not read it.
+    ours: Option<Lease>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -87,32 +170,46 @@ enum Move {
 
 impl Election {
     /// For the lease `name` in the operator's own namespace; `identity` is unique to this process.
-    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: &str) -> (Self, Leadership) {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        pace: LeaderArgs,
+    ) -> Result<(Self, Leadership), LeaderError> {
+        pace.check()?;
         let (until, reader) = watch::channel(None);
         let election = Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             identity: identity.to_owned(),
+            pace,
             until,
         };
-        (election, Leadership { until: reader })
+        Ok((election, Leadership { until: reader }))
     }
 
     /// Competes and holds until shutdown, then lets go; an error where the lease was held and lost, which ends
     /// the process: it starts anew as a candidate with nothing left in memory.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), LeaderError> {
-        let mut seen: Option<Sighting> = None;
+        let (mut seen, mut trouble) = (Seen::default(), String::new());
         while !shutdown.is_cancelled() {
-            match timeout(REQUEST_TIMEOUT, self.round(&mut seen)).await {
+            match timeout(self.pace.round_within(), self.round(&mut seen)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(lease = self.name, %error, "a round of the election failed");
+                Ok(Err(error @ RoundError::Taken)) => return Err(self.lost(error.to_string())),
+                Ok(Err(RoundError::Api(error))) => trouble = error.to_string(),
+                Err(_) => {
+                    let within = self.pace.round_within().as_secs_f32();
+                    trouble = format!("no answer from the API server within {within} s");
                 }
-                Err(_) => tracing::debug!(lease = self.name, "a round of the election took too long"),
             }
-            self.check_still_held()?;
+            if !trouble.is_empty() {
+                tracing::debug!(lease = self.name, trouble, "a round of the election failed");
+            }
+            self.check_still_held(&trouble)?;
+            trouble.clear();
             tokio::select! {
-                () = sleep(RENEW_EVERY) => {}
+                () = sleep(self.pace.retry_period) => {}
                 () = shutdown.cancelled() => {}
             }
         }
@@ -120,29 +217,41 @@ impl Election {
         Ok(())
     }
 
-    async fn round(&self, seen: &mut Option<Sighting>) -> Result<(), kube::Error> {
+    async fn round(&self, seen: &mut Seen) -> Result<(), RoundError> {
         let asked_at = Instant::now();
+        if let Some(ours) = seen.ours.take() {
+            match self.write(Some(ours), asked_at).await {
+                Ok(written) => {
+                    seen.ours = Some(written);
+                    return Ok(());
+                }
+                // Somebody wrote or removed it: read on to learn who.
+                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let current = self.api.get_opt(&self.name).await?;
-        *seen = sight(seen.take(), current.as_ref(), asked_at);
-        let quiet_for = seen.as_ref().map(|seen| asked_at.duration_since(seen.since));
-        match decide(
-            current.as_ref().and_then(|lease| lease.spec.as_ref()),
-            &self.identity,
-            quiet_for,
-        ) {
+        seen.sighting = sight(seen.sighting.take(), current.as_ref(), asked_at);
+        let quiet_for = seen
+            .sighting
+            .as_ref()
+            .map(|sighting| asked_at.duration_since(sighting.since));
+        let spec = current.as_ref().and_then(|lease| lease.spec.as_ref());
+        match decide(spec, &self.identity, quiet_for, self.pace.lease_duration) {
             Move::Wait => {
                 if self.until.borrow().is_some() {
                     // Someone else holds what we thought was ours.
                     self.until.send_replace(Some(asked_at));
+                    return Err(RoundError::Taken);
                 }
-                Ok(())
             }
-            Move::Create => self.write(None, asked_at).await,
-            Move::Take | Move::Renew => self.write(current, asked_at).await,
+            Move::Create => seen.ours = Some(self.write(None, asked_at).await?),
+            Move::Take | Move::Renew => seen.ours = Some(self.write(current, asked_at).await?),
         }
+        Ok(())
     }
 
-    async fn write(&self, current: Option<Lease>, asked_at: Instant) -> Result<(), kube::Error> {
+    async fn write(&self, current: Option<Lease>, asked_at: Instant) -> Result<Lease, kube::Error> {
         let now = MicroTime(Timestamp::now());
         let old = current
             .as_ref()
@@ -152,7 +261,7 @@ impl Election {
         let transitions = old.lease_transitions.unwrap_or(0);
         let spec = LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(self.pace.lease_duration.as_secs()).ok(),
             acquire_time: if ours_already {
                 old.acquire_time
             } else {
@@ -167,33 +276,24 @@ impl Election {
             ..LeaseSpec::default()
         };
         let parameters = PostParams::default();
-        if let Some(lease) = current {
+        let written = if let Some(lease) = current {
+            let lease = Lease {
+                spec: Some(spec),
+                ..lease
+            };
             // At the resourceVersion that was read: of two replicas one is refused.
-            self.api
-                .replace(
-                    &self.name,
-                    &parameters,
-                    &Lease {
-                        spec: Some(spec),
-                        ..lease
-                    },
-                )
-                .await?;
+            self.api.replace(&self.name, &parameters, &lease).await?
         } else {
             let metadata = ObjectMeta {
                 name: Some(self.name.clone()),
                 ..ObjectMeta::default()
             };
-            self.api
-                .create(
-                    &parameters,
-                    &Lease {
-                        metadata,
-                        spec: Some(spec),
-                    },
-                )
-                .await?;
-        }
+            let lease = Lease {
+                metadata,
+                spec: Some(spec),
+            };
+            self.api.create(&parameters, &lease).await?
+        };
         if !ours_already {
             tracing::info!(
                 lease = self.name,
@@ -201,17 +301,22 @@ impl Election {
                 "this replica acts now"
             );
         }
-        self.until.send_replace(Some(asked_at + GIVE_UP_AFTER));
-        Ok(())
+        self.until.send_replace(Some(asked_at + self.pace.renew_deadline));
+        Ok(written)
     }
 
-    fn check_still_held(&self) -> Result<(), LeaderError> {
+    fn lost(&self, why: String) -> LeaderError {
+        LeaderError::Lost {
+            lease: self.name.clone(),
+            why,
+        }
+    }
+
+    fn check_still_held(&self, trouble: &str) -> Result<(), LeaderError> {
         let lost = self.until.borrow().is_some_and(|until| until <= Instant::now());
         if lost {
-            return Err(LeaderError::Lost {
-                lease: self.name.clone(),
-                why: "it could not be renewed in time, or another replica holds it",
-            });
+            let seconds = self.pace.renew_deadline.as_secs();
+            return Err(self.lost(format!("it could not be renewed for {seconds} s ({trouble})")));
         }
         Ok(())
     }
@@ -241,7 +346,7 @@ impl Election {
                 .await
                 .map(|_| ())
         };
-        match timeout(REQUEST_TIMEOUT, release).await {
+        match timeout(self.pace.round_within(), release).await {
             Ok(Ok::<(), kube::Error>(())) => tracing::info!(lease = self.name, "let go of the lease"),
             Ok(Err(error)) => {
                 tracing::info!(lease = self.name, %error, "the lease was not let go of; it will expire");
@@ -266,14 +371,15 @@ fn sight(before: Option<Sighting>, current: Option<&Lease>, now: Instant) -> Opt
     }
 }
 
-fn decide(spec: Option<&LeaseSpec>, me: &str, quiet_for: Option<Duration>) -> Move {
+/// What to do about the lease; `ours` is the duration of one that does not tell its own.
+fn decide(spec: Option<&LeaseSpec>, me: &str, quiet_for: Option<Duration>, ours: Duration) -> Move {
     let Some(quiet_for) = quiet_for else {
         return Move::Create;
     };
     let duration = spec
         .and_then(|spec| spec.lease_duration_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(DURATION, Duration::from_secs);
+        .map_or(ours, Duration::from_secs);
     match spec.and_then(|spec| spec.holder_identity.as_deref()) {
         None | Some("") => Move::Take,
         Some(holder) if holder == me => Move::Renew,
@@ -298,7 +404,12 @@ mod tests {
     fn a_lease_is_taken_only_when_free_or_quiet_for_its_whole_length() {
         let check = |spec: Option<&LeaseSpec>, quiet: Option<u64>, expected: Move| {
             assert_eq!(
-                decide(spec, "me", quiet.map(Duration::from_secs)),
+                decide(
+                    spec,
+                    "me",
+                    quiet.map(Duration::from_secs),
+                    Duration::from_secs(15)
+                ),
                 expected,
                 "{spec:?} quiet {quiet:?}"
             );
@@ -311,6 +422,24 @@ mod tests {
         check(Some(&held_by(Some("me"))), Some(600), Move::Renew);
         check(Some(&held_by(Some("other"))), Some(14), Move::Wait);
         check(Some(&held_by(Some("other"))), Some(15), Move::Take);
+    }
+
+    #[test]
+    fn durations_with_which_two_could_act_at_once_are_refused() {
+        let check = |lease: u64, deadline: u64, retry: u64, fit: bool| {
+            let pace = LeaderArgs {
+                lease_duration: Duration::from_secs(lease),
+                renew_deadline: Duration::from_secs(deadline),
+                retry_period: Duration::from_secs(retry),
+            };
+            assert_eq!(pace.check().is_ok(), fit, "{lease}/{deadline}/{retry}");
+        };
+        check(15, 10, 2, true);
+        check(60, 40, 2, true);
+        check(10, 10, 2, false);
+        check(15, 20, 2, false);
+        check(15, 3, 2, false);
+        check(15, 10, 0, false);
     }
 
     #[test]

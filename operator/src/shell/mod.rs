@@ -79,7 +79,13 @@ async fn connect(args: Args, process: &Process) -> anyhow::Result<Arc<Context>> 
     };
     tracing::info!(%server, account = %signer.address(), market = %domain.market, role = ?args.role, "connected");
 
-    let (election, leadership) = Election::new(client.clone(), &args.namespace, LEASE, &args.instance);
+    let (election, leadership) = Election::new(
+        client.clone(),
+        &args.namespace,
+        LEASE,
+        &args.instance,
+        args.leader,
+    )?;
     let chain = start_chain(&args, process, &client, &signer, &leadership, &metrics).await?;
     process.spawn("election", election.run(process.shutdown()));
     process.spawn(
