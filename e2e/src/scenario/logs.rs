@@ -9,8 +9,6 @@ use super::ScenarioError;
 
 /// What is expected everywhere of a market in which jobs come to nothing: parts of lines.
 const EXPECTED: &[&str] = &[
-    // Units that hang.
-    "seats are given back",
     // Four clusters on a few processors: a lease that could not be renewed in time ends the process, as it must.
     "the task election failed",
     // One scenario takes a block back.

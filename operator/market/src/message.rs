@@ -81,6 +81,21 @@ impl AbstainReason {
         }
     }
 
+    /// Whether the job's own program is the reason: it would be the same on any machine.
+    pub const fn is_of_the_program(self) -> bool {
+        match self {
+            Self::TimeLimit | Self::OutOfMemory | Self::OutputLimit => true,
+            Self::Inputs
+            | Self::Image
+            | Self::Key
+            | Self::TemplateMismatch
+            | Self::Hardware
+            | Self::Preempted
+            | Self::Storage
+            | Self::Other(_) => false,
+        }
+    }
+
     /// A word for conditions and metrics.
     pub const fn label(self) -> &'static str {
         match self {

@@ -392,7 +392,12 @@ impl Leases {
                 .abstentions
                 .with_label_values(&[reason.label()])
                 .inc();
-            tracing::warn!(job = %target.job.id, groups = ?said, reason = reason.label(), "seats are given back");
+            let (job, label) = (target.job.id, reason.label());
+            if reason.is_of_the_program() {
+                tracing::info!(%job, groups = ?said, reason = label, "seats are given back: the job's own limits were met");
+            } else {
+                tracing::warn!(%job, groups = ?said, reason = label, "seats are given back");
+            }
         }
         self.say(
             target,
