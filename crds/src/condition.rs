@@ -72,6 +72,12 @@ pub struct Finding<C: ConditionType> {
     pub message: String,
 }
 
+/// A moment as conditions keep it: the API server's times have whole seconds, and one with more would never equal what
+/// is stored.
+pub fn moment(at: k8s_openapi::jiff::Timestamp) -> Time {
+    Time(k8s_openapi::jiff::Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
 /// Writes a finding into the list. The transition time changes only with the status; a condition keeps its place.
 /// Returns whether anything but a time or the observed generation changed: that is when an Event is due.
 pub fn set<C: ConditionType>(

@@ -7,11 +7,11 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tradewind_crds::compute_job::JobReason;
+use tradewind_crds::{ComputeJobStatus, compute_job::JobReason};
 use tradewind_gateway_api::offer::SignedOffer;
 use tradewind_market::{Address, Hash32, JobId, OfferHash, UnitSet};
 
-use super::{mailbox::Mailbox, offers::Offers, preparing::Prepared};
+use super::{due::Writes, mailbox::Mailbox, offers::Offers, preparing::Prepared};
 
 /// What is remembered of one job.
 #[derive(Debug, Default)]
@@ -40,10 +40,10 @@ pub(crate) struct Memo {
     pub(crate) exited_badly: UnitSet,
     /// Files to be written into one ConfigMap at the end, by key.
     pub(crate) small_files: BTreeMap<String, Vec<u8>>,
-    /// When the status was last written, and how often.
-    pub(crate) written: Option<(Instant, u32)>,
-    /// What was last told in an Event, so that it is told once.
-    pub(crate) told: Option<(&'static str, String)>,
+    /// The status as it was last derived, written or not: what changed since is told, and keeps its time.
+    pub(crate) derived: Option<ComputeJobStatus>,
+    /// When the status was written.
+    pub(crate) writes: Writes,
 }
 
 impl Memo {

@@ -4,7 +4,7 @@
 //! refusal by name), plan (pure), apply, and at last the status. Why a pass was made is not known to it. Data flows
 //! [`identity`] → [`preparing`] ([`sources`], [`template`], [`terms`], [`content`]) → [`placing`] ([`offers`]) →
 //! [`opening`], [`driving`] (by [`tradewind_market::plan::consumer`]; [`acting`], [`publishing`], [`mailbox`]) →
-//! [`outputs`], [`delivery`] → [`status`].
+//! [`outputs`], [`delivery`] → [`status`], [`due`], [`news`].
 
 mod acting;
 mod cancel;
@@ -12,9 +12,11 @@ mod content;
 mod delivery;
 mod detached;
 mod driving;
+mod due;
 mod identity;
 mod mailbox;
 mod memory;
+mod news;
 mod offers;
 mod opening;
 mod outputs;

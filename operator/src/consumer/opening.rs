@@ -19,6 +19,7 @@ use super::{
     memory::Memo,
     placing::{self, Search},
     preparing::{self, refuse_spec},
+    reconcile::{is_held, must_be_pinned},
     spending,
     spending::Want as SpendingWant,
     status::Stage,
@@ -68,10 +69,10 @@ impl Consumer {
                 Err(stage) => return Outcome::at(stage, WAIT),
             },
         };
-        let newly_stored = object
+        let pinned_in_status = object
             .status
             .as_ref()
-            .is_none_or(|status| status.template.is_none());
+            .is_some_and(|status| status.template.is_some());
         memo.prepared = Some(prepared.clone());
         let groups = u64::from(object.spec.completions)
             .div_ceil(u64::from(asked.units_per_slice.get()) * u64::from(asked.slices_per_group));
@@ -86,8 +87,8 @@ impl Consumer {
             }),
             decimals: Some(decimals),
         };
-        if newly_stored {
-            // What was stored must stand in the status before anything on chain names it.
+        if !is_held(object) || must_be_pinned(object) && !pinned_in_status {
+            // The finalizer, and what was stored, stand in the object before anything on chain names it.
             let message = "inputs and template are stored; looking for offers".to_owned();
             return outcome(Stage::BeforeMoney(JobReason::Matching, message), self.pace());
         }

@@ -11,9 +11,9 @@ use kube::{
 use kube_runtime::controller::Action;
 use tokio::time::Instant;
 use tradewind_crds::{
-    ComputeJob, ComputeJobStatus, MarketRef,
+    ComputeJob, MarketRef,
     compute_job::{JobCondition, JobReason},
-    condition::{ConditionStatus, find, is_true},
+    condition::is_true,
     scalar::{AddressText, HashText},
 };
 use tradewind_gateway_api::seal::SealError;
@@ -23,9 +23,11 @@ use super::{
     Consumer, Guarded, KIND,
     cancel::{Record, RecordError},
     driving::{Outcome, Subject, written_template},
+    due,
     identity::Identity,
     memory::Memo,
-    status::{self, Due, Facts, Stage},
+    news,
+    status::{self, Facts, Stage},
 };
 use crate::shell::{self, chain::ChainView, events::Telling};
 
@@ -237,7 +239,7 @@ impl Consumer {
 
     /// Puts the finalizer on, before anything on chain can depend on it.
     async fn hold(&self, object: &ComputeJob, namespace: &str) -> Result<(), ReconcileError> {
-        if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        if is_held(object) {
             return Ok(());
         }
         let mut finalizers = object.finalizers().to_vec();
@@ -272,7 +274,7 @@ impl Consumer {
 
     /// The object is to go: leaves a record where money may be on chain, and frees it at once.
     async fn release(&self, object: &ComputeJob, identity: &Identity) -> Result<Action, ReconcileError> {
-        if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        if is_held(object) {
             let namespace = object.namespace().unwrap_or_default();
             let view = self.context.chain.view();
             let ended = match view.finalized().job(identity.id) {
@@ -344,8 +346,10 @@ impl Consumer {
             Knowledge::Absent | Knowledge::Unknown => None,
         };
         let domain = &self.context.market.domain;
+        let before = memo.derived.take().or_else(|| object.status.clone());
         let derived = status::derive(Facts {
             object,
+            before: before.as_ref(),
             job_id: HashText(identity.id.to_string()),
             market: MarketRef {
                 chain_id: domain.chain_id,
@@ -365,17 +369,18 @@ impl Consumer {
             exited_badly: &memo.exited_badly,
             now: Timestamp::now(),
         });
-        let writes = memo.written.map_or(0, |(_, writes)| writes);
-        let rested = memo
-            .written
-            .is_none_or(|(at, writes)| at.elapsed() >= status::progress_interval(writes));
-        match status::due(object.status.as_ref(), &derived) {
-            Due::Never => return Ok(()),
-            Due::Later if !rested => return Ok(()),
-            Due::Later | Due::Now => {}
+        // Told and counted when it is found, whenever it is written.
+        for news in news::of(before.as_ref(), &derived) {
+            self.context.events.tell(&object.object_ref(&()), news).await;
         }
-        self.count(object.status.as_ref(), &derived);
-        self.tell(object, &derived, memo).await;
+        for labels in news::changes(before.as_ref(), &derived) {
+            self.context.metrics.findings.with_label_values(&labels).inc();
+        }
+        memo.derived = Some(derived.clone());
+        let due = due::due(object.status.as_ref(), &derived, must_be_pinned(object));
+        if !memo.writes.is_time(due, Instant::now()) {
+            return Ok(());
+        }
         let patch = serde_json::json!({
             "apiVersion": ComputeJob::api_version(&()),
             "kind": ComputeJob::kind(&()),
@@ -406,87 +411,20 @@ impl Consumer {
             .status_writes
             .with_label_values(&[KIND])
             .inc();
-        memo.written = Some((Instant::now(), writes.saturating_add(1)));
+        memo.writes.written(due, Instant::now());
         Ok(())
     }
-
-    fn count(&self, stored: Option<&ComputeJobStatus>, derived: &ComputeJobStatus) {
-        for condition in &derived.conditions {
-            let before =
-                stored.and_then(|stored| stored.conditions.iter().find(|old| old.type_ == condition.type_));
-            if before.is_none_or(|old| (old.status, &old.reason) != (condition.status, &condition.reason)) {
-                let status = match condition.status {
-                    ConditionStatus::True => "True",
-                    ConditionStatus::False => "False",
-                    ConditionStatus::Unknown => "Unknown",
-                };
-                let labels = [KIND, condition.type_.as_str(), status, condition.reason.as_str()];
-                self.context.metrics.findings.with_label_values(&labels).inc();
-            }
-        }
-    }
-
-    /// What a person waits for is also an Event: refusals, waits before money is bound, placement, and the end.
-    async fn tell(&self, object: &ComputeJob, derived: &ComputeJobStatus, memo: &mut Memo) {
-        let conditions = &derived.conditions;
-        let of =
-            |condition| find(conditions, condition).filter(|found| found.status == ConditionStatus::False);
-        let failed =
-            find(conditions, JobCondition::Failed).filter(|found| found.status == ConditionStatus::True);
-        let (action, condition, warning) = if let Some(failed) = failed {
-            ("Finish", failed, true)
-        } else if let Some(refused) = of(JobCondition::Accepted) {
-            ("Accept", refused, true)
-        } else if let Some(waiting) = of(JobCondition::Funded).filter(|_| derived.opened_at.is_none()) {
-            let under_way = [JobReason::Opening, JobReason::Matching, JobReason::Uploading];
-            (
-                "Place",
-                waiting,
-                !under_way
-                    .iter()
-                    .any(|reason| reason.to_string() == waiting.reason),
-            )
-        } else {
-            return;
-        };
-        let reason = JobReason::named(&condition.reason);
-        // Matching without a finding yet is nothing to tell.
-        if reason == "Matching" || reason == "Uploading" {
-            return;
-        }
-        let note = condition.message.clone();
-        if memo
-            .told
-            .as_ref()
-            .is_some_and(|told| *told == (reason, note.clone()))
-        {
-            return;
-        }
-        memo.told = Some((reason, note.clone()));
-        let telling = Telling {
-            warning,
-            action,
-            reason,
-            note,
-        };
-        self.context.events.tell(&object.object_ref(&()), telling).await;
-    }
 }
 
-/// A reason's name as a static text, for Events and metrics with closed sets of words.
-trait Named {
-    fn named(text: &str) -> &'static str;
+/// Whether the finalizer is on: before that, nothing on chain may depend on the object.
+pub(super) fn is_held(object: &ComputeJob) -> bool {
+    object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-impl Named for JobReason {
-    fn named(text: &str) -> &'static str {
-        use tradewind_crds::condition::Name;
-        Self::ALL
-            .iter()
-            .map(|reason| reason.as_str())
-            .find(|name| *name == text)
-            .unwrap_or("Unknown")
-    }
+/// Whether what was stored must stand in the status before the chain names it: inputs are not stored twice. A template
+/// alone costs nothing to store again, and is the same each time.
+pub(super) fn must_be_pinned(object: &ComputeJob) -> bool {
+    !object.spec.inputs.is_empty()
 }
 
 /// A job that is complete or failed is never looked at again.

@@ -1,19 +1,18 @@
 //! The status of a job, derived afresh from what is known at each pass.
 //!
-//! Pure but for the one write at the end. A status that is equal but for times is not written, and progress is
-//! written seldom: what a user waits for (a refusal, the money, the end) at once, the rest when a growing interval is
-//! over, so that a job costs its API server a handful of writes however many units it has.
+//! Pure. Whether and when it is written is [`super::due`]'s to say: what is not written at once keeps the time at
+//! which it was found.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use tradewind_crds::{
     ComputeJob, ComputeJobStatus, MarketRef,
     compute_job::{
         Cost, Division, JobCondition, JobPhase, JobProvider, JobReason, RefusalCount, StoredTemplate,
         UnitCounts,
     },
-    condition::{Condition, ConditionStatus, Finding, carry_times, find, is_true, set},
+    condition::{Condition, ConditionStatus, Finding, carry_times, find, is_true, moment, set},
     scalar::{AddressText, AmountText, HashText, IndexesText},
 };
 use tradewind_market::{
@@ -26,9 +25,6 @@ use tradewind_market::{
 const PROVIDERS_MAX: usize = 64;
 /// The schema's bound on kinds of refusals.
 const REFUSALS_MAX: usize = 32;
-/// Between a write and the next one for progress; doubled with every write.
-const PROGRESS_EVERY: Duration = Duration::from_secs(15);
-const PROGRESS_EVERY_MAX: Duration = Duration::from_mins(5);
 
 /// What keeps a job from going on, or where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +46,8 @@ pub(crate) enum Stage {
 pub(crate) struct Facts<'a> {
     /// The object.
     pub(crate) object: &'a ComputeJob,
+    /// The status as it was derived last, or else as it is stored.
+    pub(crate) before: Option<&'a ComputeJobStatus>,
     /// Its id on chain.
     pub(crate) job_id: HashText,
     /// The market.
@@ -78,17 +76,17 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// The status that the facts give, with the transition times of the stored one where nothing changed.
+/// The status that the facts give, with the transition times of the one before where nothing changed.
 pub(crate) fn derive(facts: Facts<'_>) -> ComputeJobStatus {
-    let stored = facts.object.status.clone().unwrap_or_default();
+    let before = facts.before.cloned().unwrap_or_default();
     let generation = facts.object.metadata.generation;
-    let now = Time(facts.now);
+    let now = moment(facts.now);
     let census = facts.chain.map(Census::of);
-    let mut conditions = stored.conditions.clone();
+    let mut conditions = before.conditions.clone();
     for finding in findings(&facts, census.as_ref()) {
         set(&mut conditions, finding, generation, &now);
     }
-    carry_times(&stored.conditions, &mut conditions);
+    carry_times(&before.conditions, &mut conditions);
     let (phase, deciding) = phase(&facts, &conditions);
     let ended = matches!(phase, JobPhase::Complete | JobPhase::Failed);
     ComputeJobStatus {
@@ -98,30 +96,30 @@ pub(crate) fn derive(facts: Facts<'_>) -> ComputeJobStatus {
         message: deciding.map(|condition| condition.message.clone()),
         job_id: Some(facts.job_id.clone()),
         market: Some(facts.market.clone()),
-        image: facts.image.clone().or(stored.image),
-        template: facts.template.clone().or(stored.template),
-        division: facts.division.or(stored.division),
+        image: facts.image.clone().or(before.image),
+        template: facts.template.clone().or(before.template),
+        division: facts.division.or(before.division),
         units: census
             .as_ref()
             .map(|census| census.units(&facts))
-            .or(stored.units),
+            .or(before.units),
         providers: census
             .as_ref()
-            .map_or(stored.providers, |census| census.providers(&facts)),
+            .map_or(before.providers, |census| census.providers(&facts)),
         cost: facts
             .chain
             .zip(facts.decimals)
             .map(|(job, decimals)| cost(&job, decimals))
-            .or(stored.cost),
+            .or(before.cost),
         refusals: if facts.refusals.is_empty() && facts.chain.is_some() {
             Vec::new()
         } else {
             refusals(facts.refusals)
         },
-        opened_at: stored
+        opened_at: before
             .opened_at
             .or_else(|| facts.chain.is_some().then(|| now.clone())),
-        finished_at: stored.finished_at.or_else(|| ended.then_some(now)),
+        finished_at: before.finished_at.or_else(|| ended.then_some(now)),
         conditions,
     }
 }
@@ -351,10 +349,8 @@ fn on_chain(facts: &Facts<'_>, census: &Census) -> Vec<Finding<JobCondition>> {
     if let Some((reason, message)) = blocked.filter(|_| census.unsealed == 0) {
         findings.push(finding(C::Complete, False, reason, message));
     } else if facts
-        .object
-        .status
-        .as_ref()
-        .is_some_and(|stored| find(&stored.conditions, C::Complete).is_some())
+        .before
+        .is_some_and(|before| find(&before.conditions, C::Complete).is_some())
     {
         // Said to be blocked before, and no longer.
         findings.push(finding(
@@ -508,62 +504,11 @@ fn refusals(counts: Vec<(String, u32)>) -> Vec<RefusalCount> {
     counts
 }
 
-/// When a status is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// It says nothing new.
-    Never,
-    /// It is waited for.
-    Now,
-    /// It is progress; worth a write when the interval is over.
-    Later,
-}
-
-/// Compares what is stored with what was derived.
-pub(crate) fn due(stored: Option<&ComputeJobStatus>, derived: &ComputeJobStatus) -> Due {
-    let Some(stored) = stored else { return Due::Now };
-    if stored == derived {
-        return Due::Never;
-    }
-    let verdicts = |status: &ComputeJobStatus| -> Vec<(String, ConditionStatus, String)> {
-        let waited_for = |condition: &&Condition| {
-            condition.status == ConditionStatus::False
-                && (condition.type_ == JobCondition::Accepted.to_string()
-                    || (condition.type_ == JobCondition::Funded.to_string() && status.opened_at.is_none()))
-                || condition.status == ConditionStatus::True
-                    && [JobCondition::Complete, JobCondition::Failed]
-                        .iter()
-                        .any(|end| condition.type_ == end.to_string())
-        };
-        let verdict = |condition: &Condition| {
-            (
-                condition.type_.clone(),
-                condition.status,
-                condition.reason.clone(),
-            )
-        };
-        status.conditions.iter().filter(waited_for).map(verdict).collect()
-    };
-    let pinned = (&stored.template, &stored.job_id) != (&derived.template, &derived.job_id);
-    if pinned || verdicts(stored) != verdicts(derived) {
-        Due::Now
-    } else {
-        Due::Later
-    }
-}
-
-/// How long after the last write progress waits, by how many writes there were.
-pub(crate) fn progress_interval(writes: u32) -> Duration {
-    PROGRESS_EVERY
-        .saturating_mul(2_u32.saturating_pow(writes.min(8)))
-        .min(PROGRESS_EVERY_MAX)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn object() -> ComputeJob {
+    pub(crate) fn object() -> ComputeJob {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "tradewind.dev/v1alpha1", "kind": "ComputeJob",
             "metadata": {"name": "flyby", "namespace": "studio", "generation": 3},
@@ -576,9 +521,10 @@ mod tests {
         .unwrap()
     }
 
-    fn derived(object: &ComputeJob, stage: Stage, second: i64) -> ComputeJobStatus {
+    pub(crate) fn derived(object: &ComputeJob, stage: Stage, second: i64) -> ComputeJobStatus {
         derive(Facts {
             object,
+            before: object.status.as_ref(),
             job_id: HashText(format!("0x{}", "22".repeat(32))),
             market: MarketRef {
                 chain_id: 1,
@@ -638,29 +584,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_waits_for_is_written_at_once_and_what_says_nothing_new_never() {
-        let mut object = object();
-        let matching = || Stage::BeforeMoney(JobReason::Matching, "looking".into());
-        let first = derived(&object, matching(), 1);
-        assert_eq!(due(None, &first), Due::Now);
-        assert_eq!(
-            first.refusals[0].reason, "BondTooLow",
-            "the most frequent refusal comes first"
-        );
-
-        object.status = Some(first.clone());
-        assert_eq!(due(Some(&first), &derived(&object, matching(), 9)), Due::Never);
-        let none = Stage::BeforeMoney(JobReason::NoMatchingOffer, "none will do".into());
-        assert_eq!(due(Some(&first), &derived(&object, none, 9)), Due::Now);
-        assert_eq!(due(Some(&first), &derived(&object, Stage::Complete, 9)), Due::Now);
-        let other = Stage::BeforeMoney(JobReason::Matching, "looking again".into());
-        assert_eq!(due(Some(&first), &derived(&object, other, 9)), Due::Later);
-    }
-
-    #[test]
-    fn progress_is_written_less_and_less_often() {
-        assert_eq!(progress_interval(0), Duration::from_secs(15));
-        assert_eq!(progress_interval(1), Duration::from_secs(30));
-        assert_eq!(progress_interval(60), PROGRESS_EVERY_MAX);
+    fn what_was_found_before_it_is_written_keeps_its_time() {
+        let object = object();
+        let first = derived(&object, Stage::Complete, 5);
+        let facts_at = |before: &ComputeJobStatus, second| {
+            let mut object = object.clone();
+            object.status = Some(before.clone());
+            derived(&object, Stage::Complete, second)
+        };
+        let second = facts_at(&first, 60);
+        assert_eq!(second, first, "nothing changed but the time of day");
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use tradewind_crds::{ComputeLease, compute_lease::SeatState};
+use tradewind_crds::{ComputeLease, ComputeLeaseStatus, compute_lease::SeatState};
 use tradewind_gateway_api::{
     receipt::SignedReceipt,
     slice::{ReportRef, SliceReport},
@@ -46,6 +46,8 @@ pub(crate) struct Memo {
     pub(crate) created: BTreeSet<(SliceIndex, u32)>,
     /// Whether the Secret is as it should be.
     pub(crate) granted: bool,
+    /// The status as it was last derived, written or not: what changed since is told, and keeps its time.
+    pub(crate) derived: Option<ComputeLeaseStatus>,
     /// When the status was last written.
     pub(crate) written: Option<Instant>,
     /// What was logged last of each seat, and of the wait.

@@ -41,7 +41,8 @@ pub(crate) struct LeaseArgs {
     #[arg(long, env = "TRADEWIND_IMAGE_PATIENCE_SECONDS", default_value_t = 300)]
     pub(crate) image_patience: u32,
 
-    /// Least seconds between two writes of a lease's status; its last one is written at once.
+    /// Least seconds between two writes of a lease's status, or of an offer's counts; what ends something, and what
+    /// somebody waits for, is written at once.
     #[arg(long, env = "TRADEWIND_LEASE_STATUS_SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) lease_status_every: Duration,
 

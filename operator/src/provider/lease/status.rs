@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -201,7 +200,7 @@ fn wait_reason(wait: ProviderWait) -> (LeaseReason, &'static str) {
 }
 
 impl Leases {
-    /// Logs what changed, and writes the status where it is due.
+    /// Logs, tells and counts what changed, and writes the status where it is due.
     pub(crate) async fn write_status(
         &self,
         lease: &ComputeLease,
@@ -212,16 +211,19 @@ impl Leases {
         let states = self.states(standing, memo);
         let mut told = Vec::new();
         let stored = lease.status.clone().unwrap_or_default();
+        let before = memo.derived.take().unwrap_or_else(|| stored.clone());
         let derived = derive(
             self.context.account(),
             lease,
-            &stored,
+            &before,
             standing,
             &states,
             memo,
             finished,
             &mut told,
         );
+        self.tell(lease, told).await;
+        memo.derived = Some(derived.clone());
         let due = memo
             .written
             .is_none_or(|at| at.elapsed() >= self.context.args.provider.lease.lease_status_every);
@@ -246,8 +248,24 @@ impl Leases {
             .status_writes
             .with_label_values(&[KIND])
             .inc();
+        Ok(())
+    }
+
+    /// Whatever was found is counted; what is reached, and what somebody may have to see to, is an Event.
+    async fn tell(&self, lease: &ComputeLease, findings: Vec<Finding<LeaseCondition>>) {
         let reference = lease.object_ref(&());
-        for finding in told {
+        for finding in findings {
+            let reason = condition::Name::as_str(finding.reason);
+            let status = match finding.status {
+                ConditionStatus::True => "True",
+                ConditionStatus::False => "False",
+                ConditionStatus::Unknown => "Unknown",
+            };
+            self.context
+                .metrics
+                .findings
+                .with_label_values(&[KIND, condition::Name::as_str(finding.condition), status, reason])
+                .inc();
             let warning = finding.status == ConditionStatus::False && is_warning(finding.reason);
             if !warning && finding.status != ConditionStatus::True {
                 continue;
@@ -255,12 +273,11 @@ impl Leases {
             let telling = Telling {
                 warning,
                 action: "Lease",
-                reason: condition::Name::as_str(finding.reason),
+                reason,
                 note: finding.message,
             };
             self.context.events.tell(&reference, telling).await;
         }
-        Ok(())
     }
 
     /// What has become of each seat; says what changed since the last look.
@@ -307,23 +324,23 @@ fn is_warning(reason: LeaseReason) -> bool {
 fn derive(
     account: Address,
     lease: &ComputeLease,
-    stored: &ComputeLeaseStatus,
+    before: &ComputeLeaseStatus,
     standing: &Standing<'_>,
     states: &BTreeMap<SeatState, GroupSet>,
     memo: &Memo,
     finished: bool,
     told: &mut Vec<Finding<LeaseCondition>>,
 ) -> ComputeLeaseStatus {
-    let now = Time(Timestamp::now());
+    let now = condition::moment(Timestamp::now());
     let generation = lease.metadata.generation;
     let (reason, message) = reason(standing.plan, standing.pods, memo);
-    let mut conditions = stored.conditions.clone();
+    let mut conditions = before.conditions.clone();
     for finding in findings(standing.job, states, finished, memo, reason, &message) {
         if condition::set(&mut conditions, finding.clone(), generation, &now) {
             told.push(finding);
         }
     }
-    condition::carry_times(&stored.conditions, &mut conditions);
+    condition::carry_times(&before.conditions, &mut conditions);
     let active = |pod: &&PodView| matches!(pod.phase, PodPhase::Pending { .. } | PodPhase::Running);
     ComputeLeaseStatus {
         observed_generation: generation,
@@ -341,7 +358,7 @@ fn derive(
         reports: if finished {
             Vec::new()
         } else {
-            reports(stored, states, memo, standing.job)
+            reports(before, states, memo, standing.job)
         },
         pods: u32::try_from(standing.pods.iter().filter(active).count()).unwrap_or(u32::MAX),
         earned: standing

@@ -100,6 +100,7 @@ struct Offers {
     preflight: Preflight,
     publisher: Publisher,
     recipient: String,
+    writes: status::Writes,
 }
 
 impl Offers {
@@ -110,6 +111,7 @@ impl Offers {
             preflight: Preflight::new(Arc::clone(&context)),
             publisher: Publisher::new(Arc::clone(&context)),
             recipient,
+            writes: status::Writes::new(context.args.provider.lease.lease_status_every),
             context,
         })
     }
@@ -201,7 +203,7 @@ impl Offers {
                 self.publish(offer, &valid, ready, view, &mut applied).await?;
             }
         }
-        status::write(&self.context, offer, applied)
+        status::write(&self.context, offer, applied, &self.writes)
             .await
             .map_err(ProviderError::kubernetes("write the status of an offer"))
     }
