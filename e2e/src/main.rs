@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tradewind_e2e::bench::BenchArguments;
 use tradewind_e2e::demo::DemoArguments;
 use tradewind_e2e::lab::cli::{LabCommand, call_off_on_signal};
 use tradewind_e2e::lab::enforcer::{self, EnforcerArguments};
@@ -31,6 +32,8 @@ enum Command {
     Demo(DemoArguments),
     /// Run the end-to-end tests on a lab of their own.
     Test(TestArguments),
+    /// Measure how long a job takes to its first pod, and what it costs the API servers.
+    Bench(BenchArguments),
     /// Enforce a cluster's NetworkPolicies; started by the lab.
     #[command(hide = true)]
     Enforce(EnforcerArguments),
@@ -65,6 +68,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Test(arguments) => Ok(arguments.run(&call_off_on_signal()?)?),
+        Command::Bench(arguments) => {
+            arguments.run(&call_off_on_signal()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Enforce(arguments) => {
             enforcer::run(&arguments)?;
             Ok(ExitCode::SUCCESS)

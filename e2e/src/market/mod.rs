@@ -163,6 +163,22 @@ impl<'lab> Market<'lab> {
             .collect())
     }
 
+    /// Puts the lab's usual offer up in every data center, and waits until all are published.
+    pub async fn sell(&self, limit: Duration) -> Result<(), MarketError> {
+        let providers = self.providers()?;
+        for cluster in &providers {
+            let offer = manifest::read(
+                "offer.yaml",
+                &[("TOKEN", self.token()), ("REGION", cluster.name())],
+            )?;
+            manifest::apply(cluster, &offer).await?;
+        }
+        for cluster in &providers {
+            self.wait_until_sold(cluster, limit).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until every offer in a data center's cluster is published.
     pub async fn wait_until_sold(&self, cluster: &Cluster<'_>, limit: Duration) -> Result<(), MarketError> {
         let mut offer: Watched<ProviderOffer> = Watched::start(cluster.client().await?, NAMESPACE, OFFER);

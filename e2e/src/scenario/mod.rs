@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::ScenarioError;
 
 use crate::lab::{Lab, LabSpec, Progress, Raise};
-use crate::market::{Market, MarketError, Windows, manifest};
+use crate::market::{Market, MarketError, Windows};
 use restarts::Point;
 
 const CLUSTERS: usize = 4;
@@ -211,17 +211,7 @@ impl TestArguments {
 
 async fn prepare(lab: &Lab, progress: &Progress) -> Result<(), ScenarioError> {
     let market = Market::raise(lab, WINDOWS, progress).await?;
-    let providers = market.providers()?;
-    for cluster in &providers {
-        let offer = manifest::read(
-            "offer.yaml",
-            &[("TOKEN", market.token()), ("REGION", cluster.name())],
-        )?;
-        manifest::apply(cluster, &offer).await?;
-    }
-    for cluster in &providers {
-        market.wait_until_sold(cluster, OFFERS_WITHIN).await?;
-    }
+    market.sell(OFFERS_WITHIN).await?;
     progress.say("all data centers have published their offers");
     Ok(())
 }
