@@ -8,6 +8,7 @@ import {MarketMoney} from "./MarketMoney.sol";
 import {MarketPart} from "./MarketPart.sol";
 import {IJobs} from "./interfaces/IMarket.sol";
 import {Ids} from "./lib/Ids.sol";
+import {Pages} from "./lib/Pages.sol";
 import {TermsCheck} from "./lib/TermsCheck.sol";
 import {TypedData} from "./lib/TypedData.sol";
 import {MAX_LIST} from "./Limits.sol";
@@ -24,20 +25,24 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         nonReentrant
         returns (bytes32 jobId)
     {
+        if (fills.length > MAX_LIST) revert CountInvalid(fills.length, MAX_LIST);
         jobId = Ids.job(msg.sender, nonce);
         bytes32 termsHash = TypedData.hashTerms(terms);
-        if (jobs[jobId].termsHash == bytes32(0)) {
+        Job memory job;
+        if (jobWords[jobId] == 0) {
             TermsCheck.check(terms, marketParameters.feeBps);
             _takeOrPull(terms.pricing.token, escrow);
-            _store(jobId, _jobOf(terms, termsHash, escrow));
+            _setUp(job, terms, termsHash, escrow);
             emit JobOpened(jobId, msg.sender, terms.pricing.token, 1, nonce, escrow, termsHash, abi.encode(terms));
-        } else if (jobs[jobId].termsHash != termsHash) {
-            revert JobExists(jobId, jobs[jobId].termsHash);
+            job.draft = _newDraft(job.card, fills.length);
+            _fillAll(jobId, job, terms, fills);
+            _keep(jobId, job);
+            return jobId;
         }
-        if (fills.length > MAX_LIST) revert CountInvalid(fills.length, MAX_LIST);
-        if (fills.length == 0) return jobId;
-        Job memory job = _job(jobId);
-        if (job.state == JobState.Open && block.timestamp <= job.until) _fillAll(jobId, job, terms, fills);
+        job = _job(jobId);
+        if (job.termsHash != termsHash) revert JobExists(jobId, job.termsHash);
+        if (fills.length == 0 || job.state != JobState.Open || block.timestamp > job.until) return jobId;
+        _fillMore(jobId, job, terms, fills);
     }
 
     function fill(bytes32 jobId, Terms calldata terms, FillRequest[] calldata fills)
@@ -46,10 +51,9 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         nonReentrant
     {
         Job memory job = _openJobOfCaller(jobId);
-        bytes32 expected = jobs[jobId].termsHash;
-        if (expected != TypedData.hashTerms(terms)) revert TermsMismatch(jobId, expected);
+        if (job.termsHash != TypedData.hashTerms(terms)) revert TermsMismatch(jobId, job.termsHash);
         _checkCount(fills.length);
-        _fillAll(jobId, job, terms, fills);
+        _fillMore(jobId, job, terms, fills);
     }
 
     function seal(bytes32 jobId, uint32 firstGroup, uint32 groups)
@@ -59,7 +63,6 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         returns (uint32 sealedGroups)
     {
         Job memory job = _openJobOfCaller(jobId);
-        _readCut(jobId, job);
         uint64 commitBy = uint64(block.timestamp + job.commitWindow);
         uint256 end = uint256(firstGroup) + groups;
         if (end > job.groups) end = job.groups;
@@ -77,10 +80,7 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
             emit GroupsSealed(jobId, ++job.seq, uint32(end) - run, run, commitBy);
             sealedGroups += run;
         }
-        if (sealedGroups > 0) {
-            _writeHot(jobId, job);
-            if (job.reservePerUnit > 0) _writePurse(jobId, job);
-        }
+        if (sealedGroups > 0) _writeJob(jobId, job);
     }
 
     function topUp(bytes32 jobId, uint128 amount, bytes32 intent)
@@ -93,25 +93,22 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         if (job.state != JobState.Open) revert JobNotOpen(jobId);
         if (amount == 0) revert AmountZero();
         if (!_once(intent)) return false;
-        _readMoney(jobId, job);
         _takeOrPull(job.token, amount);
-        job.escrow = (uint256(job.escrow) + amount).toUint112();
+        job.escrow = (uint256(job.escrow) + amount).toUint96();
         emit JobToppedUp(jobId, msg.sender, ++job.seq, amount, intent);
-        _writeHot(jobId, job);
-        _writePurse(jobId, job);
+        _writeJob(jobId, job);
         return true;
     }
 
     function cancelJob(bytes32 jobId) external onlyInMarket nonReentrant {
         Job memory job = _job(jobId);
-        _readMoney(jobId, job);
         if (job.buyer != msg.sender) revert NotBuyer(jobId, msg.sender);
         if (job.state != JobState.Open) return;
         uint40 graceUntil = uint40(block.timestamp + job.cancelGrace);
         job.state = JobState.Cancelling;
-        job.until = graceUntil;
+        graces[jobId] = graceUntil;
         emit JobCancelNoticed(jobId, ++job.seq, graceUntil);
-        _writeHot(jobId, job);
+        _writeJob(jobId, job);
     }
 
     function hashTerms(Terms calldata terms) external pure returns (bytes32) {
@@ -124,7 +121,6 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
 
     function _openJobOfCaller(bytes32 jobId) private view returns (Job memory job) {
         job = _job(jobId);
-        _readMoney(jobId, job);
         if (job.buyer != msg.sender) revert NotBuyer(jobId, msg.sender);
         if (job.state == JobState.Cancelling) revert JobCancelled(jobId);
         if (job.state != JobState.Open || block.timestamp > job.until) revert JobNotOpen(jobId);
@@ -140,14 +136,28 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         (, uint32 units) = _unitsOf(job, number);
         uint256 reserve = uint256(units) * job.reservePerUnit;
         if (job.escrow - job.allocated < reserve) return false;
-        job.allocated += uint112(reserve);
+        job.allocated += uint96(reserve);
         group.state = GroupState.Running;
         group.deadline = commitBy;
         _writeGroup(jobId, number, group);
         return true;
     }
 
-    function _jobOf(Terms calldata terms, bytes32 termsHash, uint128 escrow) private returns (Job memory job) {
+    /// Fills of a job that is there: what comes of them stands on a page of their own.
+    function _fillMore(bytes32 jobId, Job memory job, Terms calldata terms, FillRequest[] calldata fills) private {
+        job.draft = _newDraft(hex"00", fills.length);
+        uint32 seqBefore = job.seq;
+        _fillAll(jobId, job, terms, fills);
+        if (job.seq != seqBefore) _keep(jobId, job);
+    }
+
+    function _keep(bytes32 jobId, Job memory job) private {
+        Pages.write(jobId, job.pages, job.draft);
+        ++job.pages;
+        _writeJob(jobId, job);
+    }
+
+    function _setUp(Job memory job, Terms calldata terms, bytes32 termsHash, uint128 escrow) private view {
         job.buyer = msg.sender;
         job.state = JobState.Open;
         job.seq = 1;
@@ -161,7 +171,7 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         job.picked = terms.redundancy.picked;
         job.canary = terms.redundancy.canary;
         job.termsHash = termsHash;
-        job.escrow = uint256(escrow).toUint112();
+        job.escrow = uint256(escrow).toUint96();
         job.slotsPerSeat = terms.shape.slotsPerSeat;
         job.units = terms.shape.units;
         job.unitsPerGroup = uint32(TermsCheck.unitsPerGroup(terms.shape));
@@ -173,29 +183,7 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         job.retention = terms.windows.retention;
         job.reservePerUnit = uint88(TermsCheck.reservePerUnit(terms));
         job.until = uint40(terms.windows.openUntil);
-        job.gatewayIds = _gatewayIds(terms.gateways);
-    }
-
-    function _store(bytes32 jobId, Job memory job) private {
-        _writeHot(jobId, job);
-        _writeCut(jobId, job);
-        _writePurse(jobId, job);
-        _writeRates(jobId, job);
-        _writeOwner(jobId, job);
-        jobs[jobId].termsHash = job.termsHash;
-    }
-
-    /// The numbers of the gateways, 32 bits each, first lowest; a gateway not seen before gets the next number.
-    function _gatewayIds(address[] calldata list) private returns (uint128 packed) {
-        for (uint256 i; i < list.length; ++i) {
-            uint32 id = gatewayIds[list[i]];
-            if (id == 0) {
-                id = ++gatewayCount;
-                gatewayIds[list[i]] = id;
-                gateways[id] = list[i];
-                emit GatewayAdded(id, list[i]);
-            }
-            packed |= uint128(id) << uint128(32 * i);
-        }
+        job.gateways = uint8(terms.gateways.length);
+        job.card = _cardOf(job, terms.gateways);
     }
 }

@@ -141,10 +141,6 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
         return marketParameters;
     }
 
-    function gatewayOf(uint32 gatewayId) external view returns (address) {
-        return gateways[gatewayId];
-    }
-
     function jobIdOf(address buyer, bytes32 nonce) external view returns (bytes32) {
         return Ids.job(buyer, nonce);
     }
@@ -172,14 +168,13 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
 
     /// All zero for a job that there is not, so that "not opened" can be told from a failing call.
     function jobOf(bytes32 jobId) external view returns (JobView memory found) {
-        if (jobs[jobId].termsHash == bytes32(0)) return found;
+        if (jobWords[jobId] == 0) return found;
         Job memory job = _job(jobId);
-        _readMoney(jobId, job);
         return JobView({
             state: job.state,
             buyer: job.buyer,
             token: job.token,
-            termsHash: jobs[jobId].termsHash,
+            termsHash: job.termsHash,
             seq: job.seq,
             groups: job.groups,
             ended: job.ended,
@@ -192,7 +187,6 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
     function groupOf(bytes32 jobId, uint32 group) external view returns (GroupView memory found) {
         Job memory job = _job(jobId);
         if (group >= job.groups) return found;
-        _readCut(jobId, job);
         Group memory stored = _group(jobId, group);
         found.state = stored.state;
         found.seats = stored.seats;
@@ -204,11 +198,9 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
 
     function seatOf(bytes32 jobId, uint32 group, uint8 seat) external view returns (SeatView memory found) {
         Job memory job = _job(jobId);
-        _readCut(jobId, job);
-        _readMoney(jobId, job);
         Group memory stored = _group(jobId, group);
         if (group >= job.groups || seat >= stored.seats) return found;
-        Fill memory filled = _fillOf(jobId, stored, seat);
+        Fill memory filled = _fillOf(jobId, job, stored, seat);
         (, uint32 units) = _unitsOf(job, group);
         found.state = SeatState(_seatState(stored, seat));
         found.provider = filled.provider;

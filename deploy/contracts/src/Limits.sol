@@ -10,6 +10,8 @@ uint256 constant MAX_GATEWAYS = 4;
 uint256 constant MAX_OFFER_LIST = 8;
 uint256 constant MAX_GROUPS = 10_000;
 uint256 constant MAX_LIST = 256;
+// Of a job: the first is made with it, one more by each later call that fills. A number of a page fits a byte.
+uint256 constant MAX_PAGES = 256;
 uint256 constant MAX_FEE_BPS = 200;
 // Durations are below 2^31 seconds, so that sums of them fit the stored widths.
 uint256 constant MAX_DURATION = 2 ** 31 - 1;

@@ -3,6 +3,7 @@ pragma solidity 0.8.30;
 
 import {IBatch, IJobs, IMarketViews} from "./interfaces/IMarket.sol";
 import {MAX_FEE_BPS} from "./Limits.sol";
+import {Pages} from "./lib/Pages.sol";
 import {Rounds} from "./Rounds.sol";
 import {Settlement} from "./Settlement.sol";
 import {Parameters} from "./Types.sol";
@@ -29,6 +30,8 @@ contract Market is Rounds, Settlement, IBatch {
     // The parts
 
     fallback() external {
+        // Only a page that is being made calls without a selector.
+        if (msg.data.length == 0) Pages.answer();
         address part = _partOf(msg.sig);
         // The part's answer, or its revert, is ours to the byte.
         assembly {

@@ -5,7 +5,7 @@ import {Amounts} from "./lib/Amounts.sol";
 import {Signatures} from "./lib/Signatures.sol";
 import {TermsCheck} from "./lib/TermsCheck.sol";
 import {TypedData} from "./lib/TypedData.sol";
-import {MAX_OFFER_LIST, WHOLE_REQUEST} from "./Limits.sol";
+import {MAX_OFFER_LIST, MAX_PAGES, WHOLE_REQUEST} from "./Limits.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 import {
     FillRefusal,
@@ -40,14 +40,12 @@ abstract contract MarketFills is MarketStorage {
     }
 
     function _fillAll(bytes32 jobId, Job memory job, Terms calldata terms, FillRequest[] calldata fills) internal {
-        _readCut(jobId, job);
-        _readMoney(jobId, job);
         bytes32 separator = TypedData.domainSeparator();
         for (uint256 i; i < fills.length; ++i) {
             FillRequest calldata request = fills[i];
             bytes32 offerHash = TypedData.hashOffer(request.offer);
             (FillRefusal refusal, uint256 price, uint8 common) = _checkOffer(job.buyer, terms, request.offer);
-            if (refusal == FillRefusal.None && job.fills == type(uint16).max) refusal = FillRefusal.TooManyFills;
+            if (refusal == FillRefusal.None && job.pages == MAX_PAGES) refusal = FillRefusal.TooManyFills;
             if (
                 refusal == FillRefusal.None
                     && !Signatures.isValid(
@@ -60,8 +58,6 @@ abstract contract MarketFills is MarketStorage {
                 emit FillSkipped(jobId, request.offer.provider, offerHash, WHOLE_REQUEST, uint8(refusal));
             }
         }
-        _writeHot(jobId, job);
-        _writePurse(jobId, job);
     }
 
     /// Everything about an offer but its signature, in the order of rows F-2 to F-12; also its price per unit and the
@@ -136,7 +132,7 @@ abstract contract MarketFills is MarketStorage {
         award.gateways = common;
         award.seriesNumber = request.offer.sale.series;
         award.slots = request.offer.sale.slots;
-        award.fillNumber = job.fills;
+        award.fillNumber = (uint256(job.pages) << 8) | job.fills;
         Series memory series = offerSeries[award.provider][award.seriesNumber];
         award.slotsUsed = series.used;
         Bond storage bond = bonds[award.provider][job.token];
@@ -149,9 +145,9 @@ abstract contract MarketFills is MarketStorage {
         bond.locked += uint128(award.bondLocked);
         offerSeries[award.provider][award.seriesNumber] =
             Series({used: award.slotsUsed, minNonce: request.offer.sale.nonce, touched: true});
-        _writeFill(
-            jobId,
-            award.fillNumber,
+        ++job.fills;
+        _appendFill(
+            job.draft,
             Fill({
                 provider: award.provider,
                 pricePerUnit: price,
@@ -160,7 +156,6 @@ abstract contract MarketFills is MarketStorage {
                 gateways: common
             })
         );
-        ++job.fills;
     }
 
     function _awardRange(bytes32 jobId, Job memory job, Award memory award, uint32 first, uint32 count) private {
@@ -182,7 +177,7 @@ abstract contract MarketFills is MarketStorage {
         if (group.state != GroupState.Filling) return FillRefusal.GroupNotFilling;
         if (group.seats >= job.picked) return FillRefusal.GroupFull;
         for (uint256 seat; seat < group.seats; ++seat) {
-            if (_providerOf(jobId, group, seat) == award.provider) return FillRefusal.AlreadySeated;
+            if (_providerOf(jobId, job, group, seat) == award.provider) return FillRefusal.AlreadySeated;
         }
         if (uint256(award.slotsUsed) + job.slotsPerSeat > award.slots) return FillRefusal.SlotsSpent;
         (, uint32 units) = _unitsOf(job, number);
@@ -195,7 +190,7 @@ abstract contract MarketFills is MarketStorage {
         award.slotsUsed += job.slotsPerSeat;
         award.bondFree -= bond;
         award.bondLocked += bond;
-        job.allocated += uint112(cost);
+        job.allocated += uint96(cost);
         uint8 taken = group.seats;
         group.seatFills |= uint128(award.fillNumber) << uint128(taken * 16);
         _setSeatState(group, taken, SeatState.Awarded);

@@ -35,7 +35,6 @@ abstract contract MarketRounds is MarketStorage {
         }
     }
 
-    /// Needs the job's cut.
     function _roundId(bytes32 jobId, Job memory job, uint256 number, Group memory group)
         internal
         view
@@ -43,7 +42,7 @@ abstract contract MarketRounds is MarketStorage {
     {
         address[] memory providers = new address[](group.seats);
         for (uint256 seat; seat < group.seats; ++seat) {
-            providers[seat] = _providerOf(jobId, group, seat);
+            providers[seat] = _providerOf(jobId, job, group, seat);
         }
         (uint32 first, uint32 units) = _unitsOf(job, number);
         return Ids.round(jobId, uint32(number), 0, Ids.seats(providers), Ids.unitRange(first, units));

@@ -5,63 +5,57 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 
 import {IMarketErrors} from "./interfaces/IMarketErrors.sol";
 import {IMarketEvents} from "./interfaces/IMarketEvents.sol";
-import {MAX_LIST} from "./Limits.sol";
+import {MAX_GATEWAYS, MAX_LIST} from "./Limits.sol";
+import {Pages} from "./lib/Pages.sol";
 import {GroupState, JobState, Parameters, SeatState} from "./Types.sol";
 
 /// @title The one storage layout that all parts of the market share
 /// @notice Owns the layout and the few rules about single words of it. The market runs its parts by `delegatecall`, so
 /// every part inherits this and nothing else that has storage.
 abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMarketEvents {
-    /// @dev A job as the code sees it. It is stored as six packed words, of which a call reads only those that it needs
-    /// (`_readHot` and so on): reading fields one by one costs a storage access each. A word that was not read is zero
-    /// here and must not be written. Widths are held by the guards on terms and by the limits.
+    /// @dev A job as the code sees it. What changes is stored as one word; what never does stands at the start of the
+    /// job's page 0 (`Pages`), written once. Widths are held by the guards on terms and by the limits.
     struct Job {
-        // hot: what messages need
+        // the word
         JobState state;
         uint32 seq;
-        uint16 groups;
         uint16 ended;
-        uint16 fills;
-        uint40 until;
-        uint32 revealWindow;
-        uint32 retention;
-        uint32 cancelGrace;
-        uint8 quorum;
-        uint8 picked;
-        bool canary;
-        // cut: how units, gateways and judged groups are laid out
-        uint32 units;
-        uint32 unitsPerGroup;
-        uint32 agreedWindow;
-        uint32 appealWindow;
-        uint128 gatewayIds;
-        // purse
-        uint112 escrow;
-        uint112 allocated;
-        uint32 commitWindow;
-        // rates
+        /// Pages written so far.
+        uint16 pages;
+        uint96 escrow;
+        uint96 allocated;
+        // the card
         address token;
         uint24 bondBps;
         uint16 feeBps;
         uint16 noShowBps;
         uint16 unresolvedBurnBps;
         uint16 slotsPerSeat;
-        // owner
         address buyer;
         uint88 reservePerUnit;
-        // terms
+        uint8 quorum;
         bytes32 termsHash;
-        /// Whether purse, rates and owner have been read.
-        bool moneyRead;
-    }
-
-    struct JobWords {
-        uint256 hot;
-        uint256 cut;
-        uint256 purse;
-        uint256 rates;
-        uint256 owner;
-        bytes32 termsHash;
+        uint32 units;
+        uint32 unitsPerGroup;
+        uint16 groups;
+        /// `openUntil`, or once cancelled the end of the grace.
+        uint40 until;
+        uint32 commitWindow;
+        uint32 revealWindow;
+        uint32 retention;
+        uint32 cancelGrace;
+        uint8 picked;
+        uint32 agreedWindow;
+        uint32 appealWindow;
+        bool canary;
+        uint8 gateways;
+        /// The card as stored, for its list of gateways.
+        bytes card;
+        address page0;
+        /// The page that this call writes, as far as it is; its number is `pages`.
+        bytes draft;
+        /// Fills on it so far.
+        uint16 fills;
     }
 
     /// @dev Stored as one word: a whole group changes state with one write.
@@ -71,12 +65,11 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         uint40 deadline;
         /// Four bits a seat, seat 0 lowest.
         uint32 seatStates;
-        /// Sixteen bits a seat: the number of its fill.
+        /// Sixteen bits a seat: the page of its fill, and the fill's place on it.
         uint128 seatFills;
     }
 
-    /// @dev An accepted fill request, shared by all seats it filled. Provider and price are a word; the rest is 64 bits
-    /// of a word that four fills share.
+    /// @dev An accepted fill request, shared by all seats it filled; stands on a page.
     struct Fill {
         address provider;
         uint96 pricePerUnit;
@@ -108,93 +101,102 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
     mapping(address token => uint256) internal held;
     mapping(address account => mapping(bytes32 intent => bool)) internal intents;
     mapping(address provider => mapping(uint32 series => Series)) internal offerSeries;
-    mapping(address gateway => uint32) internal gatewayIds;
-    mapping(uint32 gatewayId => address) internal gateways;
-    uint32 internal gatewayCount;
-    mapping(bytes32 jobId => JobWords) internal jobs;
-    mapping(bytes32 jobId => mapping(uint256 number => uint256)) internal fillWords;
-    mapping(bytes32 jobId => mapping(uint256 quarter => uint256)) internal fillExtras;
+    mapping(bytes32 jobId => uint256) internal jobWords;
+    /// When the grace of a cancelled job ends.
+    mapping(bytes32 jobId => uint256) internal graces;
     mapping(bytes32 jobId => mapping(uint256 group => uint256)) internal groupWords;
     /// A seat's commitment, and from its reveal on its root A. The key is `group << 8 | seat`.
     mapping(bytes32 jobId => mapping(uint256 groupSeat => bytes32)) internal seatWords;
 
-    // Jobs, word by word
+    /// @dev Bytes of a card before its gateways; those, and fills, follow without gaps.
+    uint256 private constant CARD_LENGTH = 138;
+    uint256 private constant GATEWAY_LENGTH = 20;
+    uint256 private constant FILL_LENGTH = 39;
+
+    // Jobs
 
     function _job(bytes32 jobId) internal view returns (Job memory job) {
-        _readHot(jobs[jobId].hot, job);
-        if (job.state == JobState.None) revert JobUnknown(jobId);
+        uint256 word = jobWords[jobId];
+        if (word == 0) revert JobUnknown(jobId);
+        job.state = JobState(word & 0xf);
+        job.pages = uint16((word >> 4) & 0xfff);
+        job.ended = uint16(word >> 16);
+        job.seq = uint32(word >> 32);
+        job.escrow = uint96(word >> 64);
+        job.allocated = uint96(word >> 160);
+        job.page0 = Pages.at(jobId, 0);
+        job.card = Pages.read(job.page0, CARD_LENGTH + MAX_GATEWAYS * GATEWAY_LENGTH);
+        _readCard(job);
+        if (job.state == JobState.Cancelling) job.until = uint40(graces[jobId]);
     }
 
-    function _readHot(uint256 word, Job memory job) private pure {
-        job.state = JobState(uint8(word));
-        job.seq = uint32(word >> 8);
-        job.groups = uint16(word >> 40);
-        job.ended = uint16(word >> 56);
-        job.fills = uint16(word >> 72);
-        job.until = uint40(word >> 88);
-        job.revealWindow = uint32(word >> 128);
-        job.retention = uint32(word >> 160);
-        job.cancelGrace = uint32(word >> 192);
-        job.quorum = uint8(word >> 224);
-        job.picked = uint8(word >> 232);
-        job.canary = (word >> 240) & 1 == 1;
+    function _writeJob(bytes32 jobId, Job memory job) internal {
+        jobWords[jobId] = uint256(job.state) | (uint256(job.pages) << 4) | (uint256(job.ended) << 16)
+            | (uint256(job.seq) << 32) | (uint256(job.escrow) << 64) | (uint256(job.allocated) << 160);
     }
 
-    function _writeHot(bytes32 jobId, Job memory job) internal {
-        jobs[jobId].hot = uint256(job.state) | (uint256(job.seq) << 8) | (uint256(job.groups) << 40)
-            | (uint256(job.ended) << 56) | (uint256(job.fills) << 72) | (uint256(job.until) << 88)
-            | (uint256(job.revealWindow) << 128) | (uint256(job.retention) << 160) | (uint256(job.cancelGrace) << 192)
-            | (uint256(job.quorum) << 224) | (uint256(job.picked) << 232) | (uint256(job.canary ? 1 : 0) << 240);
+    function _readCard(Job memory job) private pure {
+        bytes memory card = job.card;
+        uint256 word = _wordAt(card, 0);
+        job.token = address(uint160(word >> 88));
+        job.bondBps = uint24(word >> 64);
+        job.feeBps = uint16(word >> 48);
+        job.noShowBps = uint16(word >> 32);
+        job.unresolvedBurnBps = uint16(word >> 16);
+        job.slotsPerSeat = uint16(word);
+        word = _wordAt(card, 32);
+        job.buyer = address(uint160(word >> 96));
+        job.reservePerUnit = uint88(word >> 8);
+        job.quorum = uint8(word);
+        job.termsHash = bytes32(_wordAt(card, 64));
+        word = _wordAt(card, 96);
+        job.units = uint32(word >> 224);
+        job.unitsPerGroup = uint32(word >> 192);
+        job.groups = uint16(word >> 176);
+        job.until = uint40(word >> 136);
+        job.commitWindow = uint32(word >> 104);
+        job.revealWindow = uint32(word >> 72);
+        job.retention = uint32(word >> 40);
+        job.cancelGrace = uint32(word >> 8);
+        job.picked = uint8(word);
+        word = _wordAt(card, 128);
+        job.agreedWindow = uint32(word >> 224);
+        job.appealWindow = uint32(word >> 192);
+        job.canary = (word >> 184) & 1 == 1;
+        job.gateways = uint8(word >> 176);
     }
 
-    function _readCut(bytes32 jobId, Job memory job) internal view {
-        uint256 word = jobs[jobId].cut;
-        job.units = uint32(word);
-        job.unitsPerGroup = uint32(word >> 32);
-        job.agreedWindow = uint32(word >> 64);
-        job.appealWindow = uint32(word >> 96);
-        job.gatewayIds = uint128(word >> 128);
+    /// The card of a new job. Its first byte is the zero that a page begins with.
+    function _cardOf(Job memory job, address[] calldata gateways) internal pure returns (bytes memory) {
+        uint256 rates = (uint256(uint160(job.token)) << 88) | (uint256(job.bondBps) << 64) | (uint256(job.feeBps) << 48)
+            | (uint256(job.noShowBps) << 32) | (uint256(job.unresolvedBurnBps) << 16) | job.slotsPerSeat;
+        uint256 owner = (uint256(uint160(job.buyer)) << 96) | (uint256(job.reservePerUnit) << 8) | job.quorum;
+        uint256 cut = (uint256(job.units) << 224) | (uint256(job.unitsPerGroup) << 192) | (uint256(job.groups) << 176)
+            | (uint256(job.until) << 136) | (uint256(job.commitWindow) << 104) | (uint256(job.revealWindow) << 72)
+            | (uint256(job.retention) << 40) | (uint256(job.cancelGrace) << 8) | job.picked;
+        bytes memory card = abi.encodePacked(
+            rates, owner, job.termsHash, cut, job.agreedWindow, job.appealWindow, job.canary, uint8(gateways.length)
+        );
+        for (uint256 i; i < gateways.length; ++i) {
+            card = bytes.concat(card, bytes20(gateways[i]));
+        }
+        return card;
     }
 
-    function _writeCut(bytes32 jobId, Job memory job) internal {
-        jobs[jobId].cut = uint256(job.units) | (uint256(job.unitsPerGroup) << 32) | (uint256(job.agreedWindow) << 64)
-            | (uint256(job.appealWindow) << 96) | (uint256(job.gatewayIds) << 128);
+    /// The place of a gateway among those of the job's that `common` names, or false.
+    function _acceptsGateway(Job memory job, uint8 common, address gateway) internal pure returns (bool) {
+        for (uint256 i; i < job.gateways; ++i) {
+            if ((common >> i) & 1 == 0) continue;
+            if (address(uint160(_wordAt(job.card, CARD_LENGTH + i * GATEWAY_LENGTH) >> 96)) == gateway) return true;
+        }
+        return false;
     }
 
-    /// Purse, rates and owner, once.
-    function _readMoney(bytes32 jobId, Job memory job) internal view {
-        if (job.moneyRead) return;
-        job.moneyRead = true;
-        JobWords storage words = jobs[jobId];
-        uint256 word = words.purse;
-        job.escrow = uint112(word);
-        job.allocated = uint112(word >> 112);
-        job.commitWindow = uint32(word >> 224);
-        word = words.rates;
-        job.token = address(uint160(word));
-        job.bondBps = uint24(word >> 160);
-        job.feeBps = uint16(word >> 184);
-        job.noShowBps = uint16(word >> 200);
-        job.unresolvedBurnBps = uint16(word >> 216);
-        job.slotsPerSeat = uint16(word >> 232);
-        word = words.owner;
-        job.buyer = address(uint160(word));
-        job.reservePerUnit = uint88(word >> 160);
-    }
-
-    function _writePurse(bytes32 jobId, Job memory job) internal {
-        jobs[jobId].purse =
-            uint256(job.escrow) | (uint256(job.allocated) << 112) | (uint256(job.commitWindow) << 224);
-    }
-
-    function _writeRates(bytes32 jobId, Job memory job) internal {
-        jobs[jobId].rates = uint256(uint160(job.token)) | (uint256(job.bondBps) << 160) | (uint256(job.feeBps) << 184)
-            | (uint256(job.noShowBps) << 200) | (uint256(job.unresolvedBurnBps) << 216)
-            | (uint256(job.slotsPerSeat) << 232);
-    }
-
-    function _writeOwner(bytes32 jobId, Job memory job) internal {
-        jobs[jobId].owner = uint256(uint160(job.buyer)) | (uint256(job.reservePerUnit) << 160);
+    /// 32 bytes of a card or draft, which both have at least as many after any field.
+    function _wordAt(bytes memory content, uint256 offset) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := mload(add(add(content, 0x20), offset))
+        }
     }
 
     // Groups and seats
@@ -213,31 +215,63 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
             | (uint256(group.deadline) << 16) | (uint256(group.seatStates) << 56) | (uint256(group.seatFills) << 88);
     }
 
-    function _providerOf(bytes32 jobId, Group memory group, uint256 seat) internal view returns (address) {
-        return address(uint160(fillWords[jobId][_fillNumber(group, seat)]));
+    function _providerOf(bytes32 jobId, Job memory job, Group memory group, uint256 seat)
+        internal
+        view
+        returns (address)
+    {
+        (uint256 word,) = _fillWords(jobId, job, group, seat);
+        return address(uint160(word >> 96));
     }
 
-    function _fillOf(bytes32 jobId, Group memory group, uint256 seat) internal view returns (Fill memory filled) {
-        uint256 number = _fillNumber(group, seat);
-        uint256 word = fillWords[jobId][number];
-        filled.provider = address(uint160(word));
-        filled.pricePerUnit = uint96(word >> 160);
-        word = fillExtras[jobId][number / 4] >> (64 * (number % 4));
-        filled.series = uint32(word);
-        filled.chargeBps = uint16(word >> 32);
-        filled.gateways = uint8(word >> 48);
+    function _fillOf(bytes32 jobId, Job memory job, Group memory group, uint256 seat)
+        internal
+        view
+        returns (Fill memory filled)
+    {
+        (uint256 word, uint256 rest) = _fillWords(jobId, job, group, seat);
+        filled.provider = address(uint160(word >> 96));
+        filled.pricePerUnit = uint96(word);
+        filled.series = uint32(rest >> 224);
+        filled.chargeBps = uint16(rest >> 208);
+        filled.gateways = uint8(rest >> 200);
     }
 
-    /// Fill numbers are given once, so the quarter of the shared word is still empty.
-    function _writeFill(bytes32 jobId, uint256 number, Fill memory filled) internal {
-        fillWords[jobId][number] = uint256(uint160(filled.provider)) | (uint256(filled.pricePerUnit) << 160);
-        uint256 extra =
-            uint256(filled.series) | (uint256(filled.chargeBps) << 32) | (uint256(filled.gateways) << 48);
-        fillExtras[jobId][number / 4] |= extra << (64 * (number % 4));
+    function _fillWords(bytes32 jobId, Job memory job, Group memory group, uint256 seat)
+        private
+        view
+        returns (uint256 word, uint256 rest)
+    {
+        uint256 number = uint16(group.seatFills >> (seat * 16));
+        uint256 page = number >> 8;
+        uint256 start = page == 0 ? CARD_LENGTH + job.gateways * GATEWAY_LENGTH : 1;
+        uint256 offset = start + (number & 0xff) * FILL_LENGTH;
+        // Only the page that is being written is not yet code.
+        if (page == job.pages) return (_wordAt(job.draft, offset), _wordAt(job.draft, offset + 32));
+        return Pages.readWords(page == 0 ? job.page0 : Pages.at(jobId, page), offset);
     }
 
-    function _fillNumber(Group memory group, uint256 seat) private pure returns (uint256) {
-        return uint16(group.seatFills >> (seat * 16));
+    /// A page that begins with `start` and has room for so many fills.
+    function _newDraft(bytes memory start, uint256 fills) internal pure returns (bytes memory draft) {
+        uint256 length = start.length;
+        // A fill is written as two words, of which the second is not full.
+        draft = bytes.concat(start, new bytes(fills * FILL_LENGTH + 32));
+        assembly ("memory-safe") {
+            mstore(draft, length)
+        }
+    }
+
+    function _appendFill(bytes memory draft, Fill memory filled) internal pure {
+        uint256 word = (uint256(uint160(filled.provider)) << 96) | filled.pricePerUnit;
+        uint256 rest = (uint256(filled.series) << 224) | (uint256(filled.chargeBps) << 208)
+            | (uint256(filled.gateways) << 200);
+        assembly ("memory-safe") {
+            let length := mload(draft)
+            let end := add(add(draft, 0x20), length)
+            mstore(end, word)
+            mstore(add(end, 0x20), rest)
+            mstore(draft, add(length, FILL_LENGTH))
+        }
     }
 
     function _seatState(Group memory group, uint256 seat) internal pure returns (SeatState) {

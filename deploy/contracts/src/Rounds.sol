@@ -37,7 +37,7 @@ abstract contract Rounds is MarketRounds, IRounds {
                 _skip(message.jobId, message.provider, entry.group, entry.round, entry.seat, refusal);
             }
         }
-        if (job.seq != seqBefore) _writeHot(message.jobId, job);
+        if (job.seq != seqBefore) _writeJob(message.jobId, job);
     }
 
     function abstain(Abstain calldata message, bytes calldata signature) external nonReentrant {
@@ -54,7 +54,7 @@ abstract contract Rounds is MarketRounds, IRounds {
                 _skip(message.jobId, message.provider, entry.group, entry.round, entry.seat, refusal);
             }
         }
-        if (job.seq != seqBefore) _writeHot(message.jobId, job);
+        if (job.seq != seqBefore) _writeJob(message.jobId, job);
     }
 
     function reveal(Reveal calldata message, bytes calldata signature) external nonReentrant {
@@ -63,8 +63,6 @@ abstract contract Rounds is MarketRounds, IRounds {
             _checkSignature(message.provider, TypedData.hashReveal(message), signature);
         }
         Job memory job = _job(message.jobId);
-        _readCut(message.jobId, job);
-        job.termsHash = jobs[message.jobId].termsHash;
         uint32 seqBefore = job.seq;
         for (uint256 i; i < message.entries.length; ++i) {
             RevealEntry calldata entry = message.entries[i];
@@ -73,7 +71,7 @@ abstract contract Rounds is MarketRounds, IRounds {
                 _skip(message.jobId, message.provider, entry.group, entry.round, entry.seat, refusal);
             }
         }
-        if (job.seq != seqBefore) _writeHot(message.jobId, job);
+        if (job.seq != seqBefore) _writeJob(message.jobId, job);
     }
 
     function roundIdOf(bytes32 jobId, uint32 group, uint8 round) external view returns (bytes32) {
@@ -82,7 +80,6 @@ abstract contract Rounds is MarketRounds, IRounds {
         if (round != 0 || group >= job.groups) return bytes32(0);
         Group memory found = _group(jobId, group);
         if (found.state == GroupState.Filling) return bytes32(0);
-        _readCut(jobId, job);
         return _roundId(jobId, job, group, found);
     }
 
@@ -118,7 +115,7 @@ abstract contract Rounds is MarketRounds, IRounds {
     ) private view returns (EntryRefusal) {
         if (number >= job.groups || seat >= group.seats) return EntryRefusal.NoSuchGroup;
         if (round != 0) return EntryRefusal.WrongRound;
-        if (_providerOf(jobId, group, seat) != provider) return EntryRefusal.NotYourSeat;
+        if (_providerOf(jobId, job, group, seat) != provider) return EntryRefusal.NotYourSeat;
         return EntryRefusal.None;
     }
 
@@ -274,7 +271,7 @@ abstract contract Rounds is MarketRounds, IRounds {
     ) private view returns (bool) {
         if (entry.receipt.length == 0 || entry.gateway == address(0)) return false;
         if (entry.until < block.timestamp + job.retention) return false;
-        if (!_acceptsGateway(job.gatewayIds, _fillOf(jobId, group, entry.seat).gateways, entry.gateway)) return false;
+        if (!_acceptsGateway(job, _fillOf(jobId, job, group, entry.seat).gateways, entry.gateway)) return false;
         bytes32 receiptHash = TypedData.hashReceipt(
             Receipt({
                 gateway: entry.gateway,
@@ -287,12 +284,5 @@ abstract contract Rounds is MarketRounds, IRounds {
         );
         bytes32 digest = TypedData.digest(TypedData.domainSeparator(), receiptHash);
         return Signatures.isValid(entry.gateway, digest, entry.receipt);
-    }
-
-    function _acceptsGateway(uint128 ids, uint8 common, address gateway) private view returns (bool) {
-        for (uint256 i; ids >> (32 * i) != 0; ++i) {
-            if ((common >> i) & 1 == 1 && gateways[uint32(ids >> (32 * i))] == gateway) return true;
-        }
-        return false;
     }
 }

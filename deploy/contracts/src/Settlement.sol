@@ -37,7 +37,6 @@ abstract contract Settlement is MarketRounds, ISettlement {
     {
         _checkCount(groups.length);
         Job memory job = _job(jobId);
-        _readCut(jobId, job);
         uint32 seqBefore = job.seq;
         for (uint256 i; i < groups.length; ++i) {
             if (groups[i] < job.groups && _judgeOne(jobId, job, groups[i])) ++judged;
@@ -52,7 +51,6 @@ abstract contract Settlement is MarketRounds, ISettlement {
     {
         _checkCount(groups.length);
         Job memory job = _job(jobId);
-        _readCut(jobId, job);
         for (uint256 i; i < groups.length; ++i) {
             if (groups[i] >= job.groups) continue;
             Group memory group = _group(jobId, groups[i]);
@@ -72,7 +70,6 @@ abstract contract Settlement is MarketRounds, ISettlement {
     {
         _checkCount(groups.length);
         Job memory job = _job(jobId);
-        _readCut(jobId, job);
         bool takesSeals = job.state == JobState.Open && block.timestamp <= job.until;
         if (takesSeals) return 0;
         for (uint256 i; i < groups.length; ++i) {
@@ -194,7 +191,6 @@ abstract contract Settlement is MarketRounds, ISettlement {
         GroupState end,
         bool sealedOnce
     ) private {
-        _readMoney(jobId, job);
         (, uint32 units) = _unitsOf(job, number);
         Sums memory sums;
         if (sealedOnce) sums.allocation = uint256(units) * job.reservePerUnit;
@@ -204,8 +200,8 @@ abstract contract Settlement is MarketRounds, ISettlement {
         group.state = end;
         _writeGroup(jobId, number, group);
         uint256 spent = sums.paid + sums.jobToSink;
-        job.allocated -= uint112(sums.allocation);
-        job.escrow -= uint112(spent);
+        job.allocated -= uint96(sums.allocation);
+        job.escrow -= uint96(spent);
         ++job.ended;
         uint256 toSink = sums.jobToSink + sums.burned;
         if (toSink > 0) sinks[job.token] += toSink;
@@ -230,7 +226,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         uint32 units,
         Sums memory sums
     ) private {
-        Fill memory filled = _fillOf(jobId, group, seat);
+        Fill memory filled = _fillOf(jobId, job, group, seat);
         SeatState state = _seatState(group, seat);
         uint256 pay = Amounts.pay(filled.pricePerUnit, units);
         Outcome memory outcome = _outcomeOf(job, filled.chargeBps, state, pay);
@@ -287,13 +283,12 @@ abstract contract Settlement is MarketRounds, ISettlement {
     /// Writes the job back; after its last group the buyer has what is left.
     function _finish(bytes32 jobId, Job memory job) private {
         if (job.ended == job.groups && job.state != JobState.Ended) {
-            uint112 rest = job.escrow;
+            uint96 rest = job.escrow;
             job.state = JobState.Ended;
             job.escrow = 0;
             if (rest > 0) balances[job.buyer][job.token] += rest;
             emit JobEnded(jobId, ++job.seq, rest);
         }
-        _writeHot(jobId, job);
-        if (job.moneyRead) _writePurse(jobId, job);
+        _writeJob(jobId, job);
     }
 }

@@ -102,7 +102,6 @@ interface IMarketViews {
             bytes32 salt,
             uint256[] memory extensions
         );
-    function gatewayOf(uint32 gatewayId) external view returns (address);
     function jobOf(bytes32 jobId) external view returns (JobView memory);
     function groupOf(bytes32 jobId, uint32 group) external view returns (GroupView memory);
     function seatOf(bytes32 jobId, uint32 group, uint8 seat) external view returns (SeatView memory);

@@ -32,6 +32,8 @@ interface IMarketErrors {
     error NotReady(uint64 readyAt);
     /// The message's deadline has passed.
     error MessageExpired(uint64 deadline);
+    /// The code that keeps the job's fixed data could not be made: too little gas was given.
+    error PageNotWritten(bytes32 jobId);
     /// The signature is not the signer's; with no signature, the caller is not the signer.
     error SignatureInvalid(address signer);
     /// Too little gas was given to ask a contract for its signature.

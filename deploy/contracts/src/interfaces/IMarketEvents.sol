@@ -15,7 +15,6 @@ interface IMarketEvents {
     event UnbondRequested(address indexed provider, address indexed token, uint128 amount, uint64 readyAt);
     event Unbonded(address indexed provider, address indexed token, uint128 amount);
     event OffersCancelled(address indexed provider, uint32 indexed series, uint64 minNonce);
-    event GatewayAdded(uint32 indexed gatewayId, address indexed gateway);
 
     // Jobs
 
