@@ -28,18 +28,17 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         if (fills.length > MAX_LIST) revert CountInvalid(fills.length, MAX_LIST);
         jobId = Ids.job(msg.sender, nonce);
         bytes32 termsHash = TypedData.hashTerms(terms);
-        Job memory job;
         if (jobWords[jobId] == 0) {
-            TermsCheck.check(terms, marketParameters.feeBps);
+            TermsCheck.Sizes memory sizes = TermsCheck.check(terms, marketParameters.feeBps);
             _takeOrPull(terms.pricing.token, escrow);
-            _setUp(job, terms, termsHash, escrow);
             emit JobOpened(jobId, msg.sender, terms.pricing.token, 1, nonce, escrow, termsHash, abi.encode(terms));
-            job.draft = _newDraft(job.card, fills.length);
-            _fillAll(jobId, job, terms, fills);
-            _keep(jobId, job);
+            Job memory opened = _newJob(terms, sizes, termsHash, escrow);
+            opened.draft = _newDraft(opened.card, fills.length);
+            _fillAll(jobId, opened, terms, fills);
+            _keep(jobId, opened);
             return jobId;
         }
-        job = _job(jobId);
+        Job memory job = _job(jobId);
         if (job.termsHash != termsHash) revert JobExists(jobId, job.termsHash);
         if (fills.length == 0 || job.state != JobState.Open || block.timestamp > job.until) return jobId;
         _fillMore(jobId, job, terms, fills);
@@ -119,11 +118,12 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         return TypedData.hashOffer(offer);
     }
 
-    function _openJobOfCaller(bytes32 jobId) private view returns (Job memory job) {
-        job = _job(jobId);
+    function _openJobOfCaller(bytes32 jobId) private view returns (Job memory) {
+        Job memory job = _job(jobId);
         if (job.buyer != msg.sender) revert NotBuyer(jobId, msg.sender);
         if (job.state == JobState.Cancelling) revert JobCancelled(jobId);
         if (job.state != JobState.Open || block.timestamp > job.until) revert JobNotOpen(jobId);
+        return job;
     }
 
     function _sealOne(bytes32 jobId, Job memory job, uint256 number, uint40 commitBy) private returns (bool) {
@@ -157,11 +157,15 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         _writeJob(jobId, job);
     }
 
-    function _setUp(Job memory job, Terms calldata terms, bytes32 termsHash, uint128 escrow) private view {
+    function _newJob(Terms calldata terms, TermsCheck.Sizes memory sizes, bytes32 termsHash, uint128 escrow)
+        private
+        view
+        returns (Job memory job)
+    {
         job.buyer = msg.sender;
         job.state = JobState.Open;
         job.seq = 1;
-        job.groups = uint16(TermsCheck.groupCount(terms.shape));
+        job.groups = uint16(sizes.groups);
         job.token = terms.pricing.token;
         job.bondBps = terms.pricing.bondBps;
         job.feeBps = terms.pricing.feeBps;
@@ -174,16 +178,16 @@ contract Jobs is MarketPart, MarketMoney, MarketFills, IJobs {
         job.escrow = uint256(escrow).toUint96();
         job.slotsPerSeat = terms.shape.slotsPerSeat;
         job.units = terms.shape.units;
-        job.unitsPerGroup = uint32(TermsCheck.unitsPerGroup(terms.shape));
-        job.commitWindow = uint32(TermsCheck.runSeconds(terms.shape)) + terms.windows.commitGrace;
+        job.unitsPerGroup = uint32(sizes.unitsPerGroup);
+        job.commitWindow = uint32(sizes.runSeconds) + terms.windows.commitGrace;
         job.revealWindow = terms.windows.revealWindow;
         job.agreedWindow = TermsCheck.agreedWindow(terms.windows);
         job.appealWindow = terms.windows.appealWindow;
         job.cancelGrace = terms.windows.cancelGrace;
         job.retention = terms.windows.retention;
-        job.reservePerUnit = uint88(TermsCheck.reservePerUnit(terms));
+        job.reservePerUnit = uint88(sizes.reservePerUnit);
         job.until = uint40(terms.windows.openUntil);
-        job.gateways = uint8(terms.gateways.length);
+        _setGateways(job, terms.gateways.length);
         job.card = _cardOf(job, terms.gateways);
     }
 }

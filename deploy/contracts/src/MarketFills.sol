@@ -3,15 +3,16 @@ pragma solidity 0.8.30;
 
 import {Amounts} from "./lib/Amounts.sol";
 import {Signatures} from "./lib/Signatures.sol";
-import {TermsCheck} from "./lib/TermsCheck.sol";
 import {TypedData} from "./lib/TypedData.sol";
 import {MAX_OFFER_LIST, MAX_PAGES, WHOLE_REQUEST} from "./Limits.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 import {
+    Bounds,
     FillRefusal,
     FillRequest,
     GroupState,
     Offer,
+    Sale,
     SeatKind,
     SeatState,
     Terms
@@ -41,10 +42,12 @@ abstract contract MarketFills is MarketStorage {
 
     function _fillAll(bytes32 jobId, Job memory job, Terms calldata terms, FillRequest[] calldata fills) internal {
         bytes32 separator = TypedData.domainSeparator();
+        // D-9.
+        uint256 lockSeconds = job.until - block.timestamp + job.commitWindow + job.revealWindow + job.agreedWindow;
         for (uint256 i; i < fills.length; ++i) {
             FillRequest calldata request = fills[i];
             bytes32 offerHash = TypedData.hashOffer(request.offer);
-            (FillRefusal refusal, uint256 price, uint8 common) = _checkOffer(job.buyer, terms, request.offer);
+            (FillRefusal refusal, uint256 price, uint8 common) = _checkOffer(job, terms, request.offer, lockSeconds);
             if (refusal == FillRefusal.None && job.pages == MAX_PAGES) refusal = FillRefusal.TooManyFills;
             if (
                 refusal == FillRefusal.None
@@ -62,44 +65,43 @@ abstract contract MarketFills is MarketStorage {
 
     /// Everything about an offer but its signature, in the order of rows F-2 to F-12; also its price per unit and the
     /// gateways that it shares with the job, one bit each.
-    function _checkOffer(address buyer, Terms calldata terms, Offer calldata offer)
+    function _checkOffer(Job memory job, Terms calldata terms, Offer calldata offer, uint256 lockSeconds)
         private
         view
         returns (FillRefusal, uint256 price, uint8 common)
     {
-        if (block.timestamp < offer.sale.validFrom) return (FillRefusal.NotYetValid, 0, 0);
-        if (block.timestamp > offer.sale.validUntil) return (FillRefusal.Expired, 0, 0);
-        if (offer.sale.nonce < offerSeries[offer.provider][offer.sale.series].minNonce) {
-            return (FillRefusal.Superseded, 0, 0);
-        }
-        if (offer.allowedBuyer != address(0) && offer.allowedBuyer != buyer) {
-            return (FillRefusal.BuyerNotAllowed, 0, 0);
-        }
-        if (offer.token != terms.pricing.token) return (FillRefusal.TokenMismatch, 0, 0);
-        if (terms.shape.classId != bytes32(0) && offer.classId != terms.shape.classId) {
-            return (FillRefusal.ClassMismatch, 0, 0);
-        }
-        price = uint256(offer.sale.pricePerSlotSecond) * terms.shape.secondsPerUnit;
+        Sale calldata sale = offer.sale;
+        if (block.timestamp < sale.validFrom) return (FillRefusal.NotYetValid, 0, 0);
+        if (block.timestamp > sale.validUntil) return (FillRefusal.Expired, 0, 0);
+        if (sale.nonce < offerSeries[offer.provider][sale.series].minNonce) return (FillRefusal.Superseded, 0, 0);
+        address allowed = offer.allowedBuyer;
+        if (allowed != address(0) && allowed != job.buyer) return (FillRefusal.BuyerNotAllowed, 0, 0);
+        if (offer.token != job.token) return (FillRefusal.TokenMismatch, 0, 0);
+        bytes32 classId = terms.shape.classId;
+        if (classId != bytes32(0) && offer.classId != classId) return (FillRefusal.ClassMismatch, 0, 0);
+        price = uint256(sale.pricePerSlotSecond) * terms.shape.secondsPerUnit;
         if (price > terms.pricing.pickedCap) return (FillRefusal.PriceAboveCap, 0, 0);
-        if (!_withinBounds(terms, offer)) return (FillRefusal.TermsOutOfBounds, 0, 0);
+        if (!_withinBounds(job, terms, offer.bounds, lockSeconds)) return (FillRefusal.TermsOutOfBounds, 0, 0);
         common = _commonGateways(terms.gateways, offer.gateways);
         if (common == 0) return (FillRefusal.NoCommonGateway, 0, 0);
-        if (terms.content.verifier != address(0) && !_names(offer.verifiers, terms.content.verifier)) {
+        address verifier = terms.content.verifier;
+        if (verifier != address(0) && !_names(offer.verifiers, verifier)) {
             return (FillRefusal.VerifierNotNamed, 0, 0);
         }
-        if (offer.sale.minChargeBps > terms.pricing.noShowBps) return (FillRefusal.ChargeAboveBurn, 0, 0);
+        if (sale.minChargeBps > job.noShowBps) return (FillRefusal.ChargeAboveBurn, 0, 0);
         return (FillRefusal.None, price, common);
     }
 
-    function _withinBounds(Terms calldata terms, Offer calldata offer) private view returns (bool) {
-        return terms.shape.secondsPerUnit <= offer.bounds.maxSecondsPerUnit
-            && TermsCheck.lockSeconds(terms) <= offer.bounds.maxLockSeconds
-            && terms.windows.commitGrace >= offer.bounds.minCommitGrace
-            && terms.windows.revealWindow >= offer.bounds.minRevealWindow
-            && terms.windows.retention <= offer.bounds.maxRetention
-            && terms.pricing.bondBps <= offer.bounds.maxBondBps && terms.pricing.noShowBps <= offer.bounds.maxNoShowBps
-            && terms.pricing.inconclusiveBps >= offer.bounds.minInconclusiveBps
-            && (offer.bounds.policies >> uint8(terms.redundancy.policy)) & 1 == 1;
+    function _withinBounds(Job memory job, Terms calldata terms, Bounds calldata bounds, uint256 lockSeconds)
+        private
+        pure
+        returns (bool)
+    {
+        return terms.shape.secondsPerUnit <= bounds.maxSecondsPerUnit && lockSeconds <= bounds.maxLockSeconds
+            && terms.windows.commitGrace >= bounds.minCommitGrace && job.revealWindow >= bounds.minRevealWindow
+            && job.retention <= bounds.maxRetention && job.bondBps <= bounds.maxBondBps
+            && job.noShowBps <= bounds.maxNoShowBps && terms.pricing.inconclusiveBps >= bounds.minInconclusiveBps
+            && (bounds.policies >> uint8(terms.redundancy.policy)) & 1 == 1;
     }
 
     function _commonGateways(address[] calldata ofJob, address[] calldata ofOffer) private pure returns (uint8 common) {
@@ -133,18 +135,18 @@ abstract contract MarketFills is MarketStorage {
         award.seriesNumber = request.offer.sale.series;
         award.slots = request.offer.sale.slots;
         award.fillNumber = (uint256(job.pages) << 8) | job.fills;
-        Series memory series = offerSeries[award.provider][award.seriesNumber];
-        award.slotsUsed = series.used;
+        Series storage series = offerSeries[award.provider][award.seriesNumber];
+        uint32 usedBefore = series.used;
+        award.slotsUsed = usedBefore;
         Bond storage bond = bonds[award.provider][job.token];
         award.bondFree = bond.total - bond.locked;
 
         _awardRange(jobId, job, award, request.firstGroup, request.groups);
         _tell(jobId, job, award);
-        if (award.slotsUsed == series.used) return;
+        if (award.slotsUsed == usedBefore) return;
 
         bond.locked += uint128(award.bondLocked);
-        offerSeries[award.provider][award.seriesNumber] =
-            Series({used: award.slotsUsed, minNonce: request.offer.sale.nonce, touched: true});
+        (series.used, series.minNonce, series.touched) = (award.slotsUsed, request.offer.sale.nonce, true);
         ++job.fills;
         _appendFill(
             job.draft,

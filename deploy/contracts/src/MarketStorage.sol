@@ -48,7 +48,9 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         uint32 agreedWindow;
         uint32 appealWindow;
         bool canary;
-        uint8 gateways;
+        uint256 gateways;
+        /// Where the fills of page 0 begin.
+        uint256 fillsAt;
         /// The card as stored, for its list of gateways.
         bytes card;
         address page0;
@@ -163,7 +165,12 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         job.agreedWindow = uint32(word >> 224);
         job.appealWindow = uint32(word >> 192);
         job.canary = (word >> 184) & 1 == 1;
-        job.gateways = uint8(word >> 176);
+        _setGateways(job, uint8(word >> 176));
+    }
+
+    function _setGateways(Job memory job, uint256 count) internal pure {
+        job.gateways = count;
+        job.fillsAt = CARD_LENGTH + count * GATEWAY_LENGTH;
     }
 
     /// The card of a new job. Its first byte is the zero that a page begins with.
@@ -242,10 +249,13 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         view
         returns (uint256 word, uint256 rest)
     {
-        uint256 number = uint16(group.seatFills >> (seat * 16));
+        uint256 number = _bitsAt(group.seatFills, seat, 16);
         uint256 page = number >> 8;
-        uint256 start = page == 0 ? CARD_LENGTH + job.gateways * GATEWAY_LENGTH : 1;
-        uint256 offset = start + (number & 0xff) * FILL_LENGTH;
+        uint256 offset = page == 0 ? job.fillsAt : 1;
+        // Both factors fit a byte.
+        unchecked {
+            offset += (number & 0xff) * FILL_LENGTH;
+        }
         // Only the page that is being written is not yet code.
         if (page == job.pages) return (_wordAt(job.draft, offset), _wordAt(job.draft, offset + 32));
         return Pages.readWords(page == 0 ? job.page0 : Pages.at(jobId, page), offset);
@@ -275,12 +285,21 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
     }
 
     function _seatState(Group memory group, uint256 seat) internal pure returns (SeatState) {
-        return SeatState((group.seatStates >> (seat * 4)) & 0xf);
+        return SeatState(_bitsAt(group.seatStates, seat, 4));
     }
 
     function _setSeatState(Group memory group, uint256 seat, SeatState state) internal pure {
-        uint32 cleared = group.seatStates & ~(uint32(0xf) << uint32(seat * 4));
-        group.seatStates = cleared | (uint32(state) << uint32(seat * 4));
+        // Seats are few.
+        unchecked {
+            uint256 shift = seat * 4;
+            group.seatStates = uint32((group.seatStates & ~(uint256(0xf) << shift)) | (uint256(state) << shift));
+        }
+    }
+
+    function _bitsAt(uint256 packed, uint256 seat, uint256 width) private pure returns (uint256) {
+        unchecked {
+            return (packed >> (seat * width)) & ((1 << width) - 1);
+        }
     }
 
     function _seatKey(uint256 group, uint256 seat) internal pure returns (uint256) {
@@ -289,10 +308,13 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
 
     /// First unit and number of units of a group; only the last group can be short.
     function _unitsOf(Job memory job, uint256 group) internal pure returns (uint32 first, uint32 count) {
-        uint256 start = group * job.unitsPerGroup;
-        uint256 left = job.units - start;
-        first = uint32(start);
-        count = left < job.unitsPerGroup ? uint32(left) : job.unitsPerGroup;
+        // The group is one of the job's, so that it starts before the last unit.
+        unchecked {
+            uint256 start = group * job.unitsPerGroup;
+            uint256 left = job.units - start;
+            first = uint32(start);
+            count = left < job.unitsPerGroup ? uint32(left) : job.unitsPerGroup;
+        }
     }
 
     /// The end of a running group's commits (D-1): a cancelled job's grace can only shorten it.

@@ -23,6 +23,10 @@ import {
 /// @notice Takes providers' messages, whoever carries them. Moves no money. An entry that cannot be taken is passed
 /// over with a notice; one that asks for what already is, in silence.
 abstract contract Rounds is MarketRounds, IRounds {
+    /// The domain separator, and the chain that it is for: a chain that splits has two.
+    bytes32 private immutable SEPARATOR = TypedData.domainSeparator();
+    uint256 private immutable CHAIN = block.chainid;
+
     function commit(Commit calldata message, bytes calldata signature) external nonReentrant {
         _checkMessage(message.deadline, message.entries.length);
         if (signature.length > 0 || msg.sender != message.provider) {
@@ -93,8 +97,12 @@ abstract contract Rounds is MarketRounds, IRounds {
     }
 
     function _checkSignature(address provider, bytes32 structHash, bytes calldata signature) private view {
-        bytes32 digest = TypedData.digest(TypedData.domainSeparator(), structHash);
+        bytes32 digest = TypedData.digest(_separator(), structHash);
         if (!Signatures.isValid(provider, digest, signature)) revert SignatureInvalid(provider);
+    }
+
+    function _separator() private view returns (bytes32) {
+        return block.chainid == CHAIN ? SEPARATOR : TypedData.domainSeparator();
     }
 
     function _skip(bytes32 jobId, address provider, uint32 group, uint8 round, uint8 seat, EntryRefusal refusal)
@@ -200,7 +208,7 @@ abstract contract Rounds is MarketRounds, IRounds {
         if (state != SeatState.Committed) return EntryRefusal.NotCommitted;
 
         bytes32 commitment = Ids.commitment(
-            TypedData.domainSeparator(),
+            _separator(),
             jobId,
             job.termsHash,
             roundId,
@@ -282,7 +290,7 @@ abstract contract Rounds is MarketRounds, IRounds {
                 until: entry.until
             })
         );
-        bytes32 digest = TypedData.digest(TypedData.domainSeparator(), receiptHash);
+        bytes32 digest = TypedData.digest(_separator(), receiptHash);
         return Signatures.isValid(entry.gateway, digest, entry.receipt);
     }
 }

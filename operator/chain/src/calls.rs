@@ -345,6 +345,7 @@ pub fn describe_revert(data: &[u8]) -> String {
         NotBuyer,
         NotReady,
         MessageExpired,
+        PageNotWritten,
         SignatureInvalid,
         SignatureGasTooLow,
         SelectorUnknown,

@@ -63,7 +63,6 @@ names!(
     UnbondRequestedFilter,
     UnbondedFilter,
     OffersCancelledFilter,
-    GatewayAddedFilter,
     JobOpenedFilter,
     JobToppedUpFilter,
     SeatsFilledFilter,
@@ -90,8 +89,7 @@ fn convert(event: MarketEvents) -> Result<MarketEvent, String> {
         | MarketEvents::BondPostedFilter(_)
         | MarketEvents::UnbondRequestedFilter(_)
         | MarketEvents::UnbondedFilter(_)
-        | MarketEvents::OffersCancelledFilter(_)
-        | MarketEvents::GatewayAddedFilter(_) => MarketEvent::Ledger(ledger(event)?),
+        | MarketEvents::OffersCancelledFilter(_) => MarketEvent::Ledger(ledger(event)?),
         MarketEvents::FillSkippedFilter(_)
         | MarketEvents::EntrySkippedFilter(_)
         | MarketEvents::StepFailedFilter(_) => MarketEvent::Notice(notice(event)?),
@@ -172,10 +170,6 @@ fn ledger(event: MarketEvents) -> Result<LedgerEvent, String> {
             provider: to_address(event.provider),
             series: event.series,
             min_nonce: Nonce::new(event.min_nonce),
-        },
-        MarketEvents::GatewayAddedFilter(event) => LedgerEvent::GatewayAdded {
-            gateway_id: event.gateway_id,
-            gateway: to_address(event.gateway),
         },
         other => return Err(out_of_place(&other)),
     })

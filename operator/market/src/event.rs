@@ -313,13 +313,6 @@ pub enum LedgerEvent {
         /// Offers below are void.
         min_nonce: Nonce,
     },
-    /// E-6.
-    GatewayAdded {
-        /// Its number.
-        gateway_id: u32,
-        /// Its address.
-        gateway: Address,
-    },
 }
 
 /// What happened to a job.

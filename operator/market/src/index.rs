@@ -63,7 +63,6 @@ struct Tables {
     sinks: Table<Address, TokenAmount>,
     held: Table<Address, TokenAmount>,
     series: Table<(Address, u32), Series>,
-    gateways: Table<u32, Address>,
     jobs: Table<JobId, JobEntry>,
     groups: Table<(JobId, GroupIndex), GroupRecord>,
     refused_fills: Table<(JobId, OfferHash), FillRefusal>,
@@ -74,17 +73,16 @@ struct Tables {
 
 /// A moment in the history of all tables.
 #[derive(Debug, Clone, Copy)]
-struct Savepoints([Savepoint; 12]);
+struct Savepoints([Savepoint; 11]);
 
 impl Tables {
-    fn histories(&mut self) -> [&mut dyn History; 12] {
+    fn histories(&mut self) -> [&mut dyn History; 11] {
         [
             &mut self.balances,
             &mut self.bonds,
             &mut self.sinks,
             &mut self.held,
             &mut self.series,
-            &mut self.gateways,
             &mut self.jobs,
             &mut self.groups,
             &mut self.refused_fills,
@@ -245,11 +243,6 @@ impl MarketIndex {
             .get(&(provider, series))
             .copied()
             .unwrap_or_default()
-    }
-
-    /// The gateway of a number.
-    pub fn gateway(&self, id: u32) -> Option<Address> {
-        self.tables.gateways.get(&id).copied()
     }
 
     /// Whether every event so far was folded, so that balances, bonds and sinks are exact.

@@ -15,9 +15,11 @@ library Ids {
         return keccak256(abi.encode(JOB, block.chainid, address(this), buyer, nonce));
     }
 
-    function seats(address[] memory providers) internal pure returns (bytes32) {
-        // Packed arrays pad their elements to words, so this hashes word(provider) after word(provider).
-        return keccak256(abi.encodePacked(providers));
+    function seats(address[] memory providers) internal pure returns (bytes32 hash) {
+        // In memory, as in packed encoding, each stands in a word of its own.
+        assembly ("memory-safe") {
+            hash := keccak256(add(providers, 0x20), mul(mload(providers), 0x20))
+        }
     }
 
     function unitRange(uint32 firstUnit, uint32 units) internal pure returns (bytes32) {

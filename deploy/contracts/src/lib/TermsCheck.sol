@@ -16,52 +16,46 @@ import {Content, Policy, Pricing, Redundancy, Shape, Terms, Windows} from "../Ty
 /// @title What terms a job may be opened with (PROTOCOL.md G-1 to G-14), and what follows from them
 /// @notice Knows no storage. Every derived figure is computed here once, for guards and parts alike.
 library TermsCheck {
-    function check(Terms calldata terms, uint16 marketFeeBps) internal view {
-        _checkShape(terms.shape);
+    /// @dev What follows from the terms.
+    struct Sizes {
+        uint256 unitsPerGroup;
+        uint256 groups;
+        /// The hard limit of a whole group's run in one seat.
+        uint256 runSeconds;
+        uint256 reservePerUnit;
+    }
+
+    function check(Terms calldata terms, uint16 marketFeeBps) internal view returns (Sizes memory sizes) {
+        _checkShape(terms.shape, sizes);
         _checkRedundancy(terms.redundancy);
-        _checkWindows(terms.windows, terms.shape);
+        _checkWindows(terms.windows, sizes.runSeconds);
         _checkPricing(terms.pricing, marketFeeBps);
         _checkContent(terms.content, terms.shape.classId);
         _checkGateways(terms.gateways);
-        _require(reservePerUnit(terms) <= type(uint88).max, "reserve");
-    }
-
-    function unitsPerGroup(Shape calldata shape) internal pure returns (uint256) {
-        return uint256(shape.unitsPerSlice) * shape.slicesPerGroup;
-    }
-
-    function groupCount(Shape calldata shape) internal pure returns (uint256) {
-        uint256 perGroup = unitsPerGroup(shape);
-        return (shape.units + perGroup - 1) / perGroup;
-    }
-
-    /// The hard limit of a whole group's run in one seat.
-    function runSeconds(Shape calldata shape) internal pure returns (uint256) {
-        uint256 turns = (uint256(shape.slicesPerGroup) + shape.slotsPerSeat - 1) / shape.slotsPerSeat;
-        return turns * shape.unitsPerSlice * shape.secondsPerUnit;
+        uint256 seats = terms.redundancy.maxSeats - terms.redundancy.picked;
+        sizes.reservePerUnit = (uint256(terms.pricing.drawnCap) * seats * (BPS + marketFeeBps) + BPS - 1) / BPS;
+        _require(sizes.reservePerUnit <= type(uint88).max, "reserve");
     }
 
     function agreedWindow(Windows calldata windows) internal pure returns (uint32) {
         return windows.appealWindow > windows.availabilityWindow ? windows.appealWindow : windows.availabilityWindow;
     }
 
-    /// D-9: how long a fill made now can hold a bond.
-    function lockSeconds(Terms calldata terms) internal view returns (uint256) {
-        return terms.windows.openUntil - block.timestamp + runSeconds(terms.shape) + terms.windows.commitGrace
-            + terms.windows.revealWindow + agreedWindow(terms.windows);
-    }
-
-    function reservePerUnit(Terms calldata terms) internal pure returns (uint256) {
-        uint256 seats = terms.redundancy.maxSeats - terms.redundancy.picked;
-        return (terms.pricing.drawnCap * seats * (BPS + terms.pricing.feeBps) + BPS - 1) / BPS;
-    }
-
-    function _checkShape(Shape calldata shape) private pure {
-        bool some = shape.units > 0 && shape.unitsPerSlice > 0 && shape.slicesPerGroup > 0 && shape.slotsPerSeat > 0
-            && shape.secondsPerUnit > 0;
-        _require(some && shape.slotsPerSeat <= shape.slicesPerGroup, "shape");
-        _require(unitsPerGroup(shape) <= type(uint32).max && groupCount(shape) <= MAX_GROUPS, "shape");
-        _require(runSeconds(shape) <= MAX_DURATION, "shape");
+    function _checkShape(Shape calldata shape, Sizes memory sizes) private pure {
+        (uint256 units, uint256 unitsPerSlice, uint256 slices) =
+            (shape.units, shape.unitsPerSlice, shape.slicesPerGroup);
+        (uint256 slots, uint256 secondsPerUnit) = (shape.slotsPerSeat, shape.secondsPerUnit);
+        bool some = units > 0 && unitsPerSlice > 0 && slices > 0 && slots > 0 && secondsPerUnit > 0;
+        _require(some && slots <= slices, "shape");
+        // Three factors of at most 32 bits each.
+        unchecked {
+            uint256 unitsPerGroup = unitsPerSlice * slices;
+            sizes.unitsPerGroup = unitsPerGroup;
+            sizes.groups = (units + unitsPerGroup - 1) / unitsPerGroup;
+            sizes.runSeconds = ((slices + slots - 1) / slots) * unitsPerSlice * secondsPerUnit;
+        }
+        _require(sizes.unitsPerGroup <= type(uint32).max && sizes.groups <= MAX_GROUPS, "shape");
+        _require(sizes.runSeconds <= MAX_DURATION, "shape");
     }
 
     function _checkRedundancy(Redundancy calldata redundancy) private pure {
@@ -74,7 +68,7 @@ library TermsCheck {
         _require(rounds, "rounds");
     }
 
-    function _checkWindows(Windows calldata windows, Shape calldata shape) private view {
+    function _checkWindows(Windows calldata windows, uint256 runSeconds) private view {
         _require(
             windows.openUntil >= block.timestamp && windows.openUntil - block.timestamp <= MAX_DURATION, "openUntil"
         );
@@ -82,7 +76,7 @@ library TermsCheck {
             && windows.appealWindow <= MAX_DURATION && windows.availabilityWindow <= MAX_DURATION
             && windows.cancelGrace <= MAX_DURATION && windows.retention <= MAX_DURATION;
         _require(bounded && windows.revealWindow > 0, "windows");
-        _require(windows.cancelGrace >= runSeconds(shape), "cancelGrace");
+        _require(windows.cancelGrace >= runSeconds, "cancelGrace");
     }
 
     function _checkPricing(Pricing calldata pricing, uint16 marketFeeBps) private view {

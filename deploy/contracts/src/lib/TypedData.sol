@@ -4,18 +4,26 @@ pragma solidity 0.8.30;
 import {
     Abstain,
     AbstainEntry,
+    Bounds,
     Commit,
     CommitEntry,
+    Content,
     Offer,
+    Pricing,
     Receipt,
+    Redundancy,
     Reveal,
     RevealEntry,
-    Terms
+    Sale,
+    Shape,
+    Terms,
+    Windows
 } from "../Types.sol";
 
 /// @title EIP-712 struct hashes (PROTOCOL.md, "Typed data")
-/// @notice Type strings stand as written there. Structs of value types only are hashed as `abi.encode(typehash, it)`,
-/// which is their EIP-712 encoding word for word.
+/// @notice Type strings stand as written there. Values in calldata are hashed as they stand, which is their EIP-712
+/// encoding word for word; one that is out of its type's range hashes to what no honest signer signs, and reading it
+/// reverts.
 library TypedData {
     bytes32 internal constant SHAPE_TYPE = keccak256(
         "Shape(uint32 units,uint32 unitsPerSlice,uint32 slicesPerGroup,uint16 slotsPerSeat,uint32 secondsPerUnit,bytes32 classId)"
@@ -93,45 +101,38 @@ library TypedData {
         return keccak256(
             abi.encode(
                 TERMS_TYPE,
-                keccak256(abi.encode(SHAPE_TYPE, terms.shape)),
-                keccak256(abi.encode(REDUNDANCY_TYPE, terms.redundancy)),
-                keccak256(abi.encode(WINDOWS_TYPE, terms.windows)),
-                keccak256(abi.encode(PRICING_TYPE, terms.pricing)),
-                keccak256(abi.encode(CONTENT_TYPE, terms.content)),
-                keccak256(abi.encodePacked(terms.gateways))
+                _hashValues(SHAPE_TYPE, _at(terms.shape), 6),
+                _hashValues(REDUNDANCY_TYPE, _at(terms.redundancy), 10),
+                _hashValues(WINDOWS_TYPE, _at(terms.windows), 7),
+                _hashValues(PRICING_TYPE, _at(terms.pricing), 8),
+                _hashValues(CONTENT_TYPE, _at(terms.content), 7),
+                _hashList(terms.gateways)
             )
         );
     }
 
-    function hashOffer(Offer calldata offer) internal pure returns (bytes32) {
-        bytes32 sale = keccak256(abi.encode(SALE_TYPE, offer.sale));
-        bytes32 bounds = keccak256(abi.encode(BOUNDS_TYPE, offer.bounds));
-        bytes memory head = abi.encode(
-            OFFER_TYPE,
-            offer.provider,
-            offer.allowedBuyer,
-            offer.token,
-            offer.classId,
-            offer.region,
-            offer.details,
-            offer.recipient
-        );
-        return keccak256(
-            bytes.concat(
-                head,
-                sale,
-                bounds,
-                keccak256(abi.encodePacked(offer.gateways)),
-                keccak256(abi.encodePacked(offer.verifiers))
-            )
-        );
+    function hashOffer(Offer calldata offer) internal pure returns (bytes32 hash) {
+        bytes32 sale = _hashValues(SALE_TYPE, _at(offer.sale), 7);
+        bytes32 bounds = _hashValues(BOUNDS_TYPE, _at(offer.bounds), 9);
+        bytes32 gateways = _hashList(offer.gateways);
+        bytes32 verifiers = _hashList(offer.verifiers);
+        bytes32 typeHash = OFFER_TYPE;
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, typeHash)
+            calldatacopy(add(free, 0x20), offer, 0xe0)
+            mstore(add(free, 0x100), sale)
+            mstore(add(free, 0x120), bounds)
+            mstore(add(free, 0x140), gateways)
+            mstore(add(free, 0x160), verifiers)
+            hash := keccak256(free, 0x180)
+        }
     }
 
     function hashCommit(Commit calldata message) internal pure returns (bytes32) {
         bytes32[] memory hashes = new bytes32[](message.entries.length);
         for (uint256 i; i < hashes.length; ++i) {
-            CommitEntry calldata entry = message.entries[i];
-            hashes[i] = keccak256(abi.encode(COMMIT_ENTRY_TYPE, entry));
+            hashes[i] = _hashValues(COMMIT_ENTRY_TYPE, _at(message.entries[i]), 4);
         }
         return _message(COMMIT_TYPE, message.provider, message.jobId, message.deadline, hashes);
     }
@@ -139,8 +140,7 @@ library TypedData {
     function hashAbstain(Abstain calldata message) internal pure returns (bytes32) {
         bytes32[] memory hashes = new bytes32[](message.entries.length);
         for (uint256 i; i < hashes.length; ++i) {
-            AbstainEntry calldata entry = message.entries[i];
-            hashes[i] = keccak256(abi.encode(ABSTAIN_ENTRY_TYPE, entry));
+            hashes[i] = _hashValues(ABSTAIN_ENTRY_TYPE, _at(message.entries[i]), 4);
         }
         return _message(ABSTAIN_TYPE, message.provider, message.jobId, message.deadline, hashes);
     }
@@ -157,13 +157,16 @@ library TypedData {
         return keccak256(abi.encode(RECEIPT_TYPE, receipt));
     }
 
-    function _hashRevealEntry(RevealEntry calldata entry) private pure returns (bytes32) {
-        bytes memory head = abi.encode(
-            REVEAL_ENTRY_TYPE, entry.group, entry.round, entry.seat, entry.rootA, entry.saltA, entry.hashB
-        );
-        bytes memory tail =
-            abi.encode(entry.gateway, entry.storedRoot, entry.size, entry.until, keccak256(entry.receipt));
-        return keccak256(bytes.concat(head, tail));
+    function _hashRevealEntry(RevealEntry calldata entry) private pure returns (bytes32 hash) {
+        bytes32 receipt = keccak256(entry.receipt);
+        bytes32 typeHash = REVEAL_ENTRY_TYPE;
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, typeHash)
+            calldatacopy(add(free, 0x20), entry, 0x140)
+            mstore(add(free, 0x160), receipt)
+            hash := keccak256(free, 0x180)
+        }
     }
 
     function _message(bytes32 typeHash, address provider, bytes32 jobId, uint64 deadline, bytes32[] memory entries)
@@ -171,6 +174,84 @@ library TypedData {
         pure
         returns (bytes32)
     {
-        return keccak256(abi.encode(typeHash, provider, jobId, deadline, keccak256(abi.encodePacked(entries))));
+        bytes32 all;
+        assembly ("memory-safe") {
+            all := keccak256(add(entries, 0x20), mul(mload(entries), 0x20))
+        }
+        return keccak256(abi.encode(typeHash, provider, jobId, deadline, all));
+    }
+
+    /// The hash of a struct of so many values, which stand in calldata as EIP-712 encodes them.
+    function _hashValues(bytes32 typeHash, uint256 start, uint256 words) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            let length := mul(words, 0x20)
+            mstore(free, typeHash)
+            calldatacopy(add(free, 0x20), start, length)
+            hash := keccak256(free, add(length, 0x20))
+        }
+    }
+
+    function _hashList(address[] calldata list) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            let length := mul(list.length, 0x20)
+            calldatacopy(free, list.offset, length)
+            hash := keccak256(free, length)
+        }
+    }
+
+    function _at(Shape calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Redundancy calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Windows calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Pricing calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Content calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Sale calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(Bounds calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(CommitEntry calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
+    }
+
+    function _at(AbstainEntry calldata value) private pure returns (uint256 start) {
+        assembly {
+            start := value
+        }
     }
 }

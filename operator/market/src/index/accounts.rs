@@ -83,7 +83,6 @@ impl Tables {
                 entry.min_nonce = entry.min_nonce.max(min_nonce);
                 self.series.set((provider, series), entry);
             }
-            LedgerEvent::GatewayAdded { gateway_id, gateway } => self.gateways.set(gateway_id, gateway),
         }
         Ok(())
     }
