@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 
 import {ILedger} from "./interfaces/IMarket.sol";
+import {Card} from "./lib/Card.sol";
 import {Amounts} from "./lib/Amounts.sol";
 import {Ids} from "./lib/Ids.sol";
 import {TypedData} from "./lib/TypedData.sol";
@@ -14,6 +15,7 @@ import {BondView, GroupState, GroupView, JobView, Parameters, SeatState, SeatVie
 /// @title Balances, bonds, offers' cancellation, and reading (PROTOCOL.md C-1 to C-7)
 /// @notice Starts, judges and settles no job.
 contract Ledger is MarketPart, MarketMoney, ILedger {
+    using Card for bytes;
     /// The market sends here whatever no other part claims.
     fallback() external {
         revert SelectorUnknown(msg.sig);
@@ -172,11 +174,11 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
         Job memory job = _job(jobId);
         return JobView({
             state: job.state,
-            buyer: job.buyer,
-            token: job.token,
-            termsHash: job.termsHash,
+            buyer: job.card.buyer(),
+            token: job.card.token(),
+            termsHash: job.card.termsHash(),
             seq: job.seq,
-            groups: job.groups,
+            groups: uint32(job.card.groups()),
             ended: job.ended,
             escrow: job.escrow,
             allocated: job.allocated,
@@ -186,7 +188,7 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
 
     function groupOf(bytes32 jobId, uint32 group) external view returns (GroupView memory found) {
         Job memory job = _job(jobId);
-        if (group >= job.groups) return found;
+        if (group >= job.card.groups()) return found;
         Group memory stored = _group(jobId, group);
         found.state = stored.state;
         found.seats = stored.seats;
@@ -199,7 +201,7 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
     function seatOf(bytes32 jobId, uint32 group, uint8 seat) external view returns (SeatView memory found) {
         Job memory job = _job(jobId);
         Group memory stored = _group(jobId, group);
-        if (group >= job.groups || seat >= stored.seats) return found;
+        if (group >= job.card.groups() || seat >= stored.seats) return found;
         Fill memory filled = _fillOf(jobId, job, stored, seat);
         (, uint32 units) = _unitsOf(job, group);
         found.state = SeatState(_seatState(stored, seat));
@@ -207,7 +209,7 @@ contract Ledger is MarketPart, MarketMoney, ILedger {
         found.pricePerUnit = filled.pricePerUnit;
         found.pay = Amounts.pay(filled.pricePerUnit, units);
         found.charge = uint128(Amounts.shareDown(found.pay, filled.chargeBps));
-        found.bond = uint128(Amounts.shareUp(found.pay, job.bondBps));
+        found.bond = uint128(Amounts.shareUp(found.pay, job.card.bondBps()));
         found.committed = seatWords[jobId][_seatKey(group, seat)];
     }
 }

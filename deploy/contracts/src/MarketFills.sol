@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {Card} from "./lib/Card.sol";
 import {Amounts} from "./lib/Amounts.sol";
 import {Signatures} from "./lib/Signatures.sol";
 import {TypedData} from "./lib/TypedData.sol";
@@ -21,6 +22,7 @@ import {
 /// @title Seats from standing offers (PROTOCOL.md, "Fills")
 /// @notice A request that cannot be taken is passed over with a notice; it never stops the others.
 abstract contract MarketFills is MarketStorage {
+    using Card for bytes;
     /// @dev What one request works on. Bond, series and job money are read once and written once.
     struct Award {
         bytes32 offerHash;
@@ -43,7 +45,7 @@ abstract contract MarketFills is MarketStorage {
     function _fillAll(bytes32 jobId, Job memory job, Terms calldata terms, FillRequest[] calldata fills) internal {
         bytes32 separator = TypedData.domainSeparator();
         // D-9.
-        uint256 lockSeconds = job.until - block.timestamp + job.commitWindow + job.revealWindow + job.agreedWindow;
+        uint256 lockSeconds = job.until - block.timestamp + job.card.commitWindow() + job.card.revealWindow() + job.card.agreedWindow();
         for (uint256 i; i < fills.length; ++i) {
             FillRequest calldata request = fills[i];
             bytes32 offerHash = TypedData.hashOffer(request.offer);
@@ -75,8 +77,8 @@ abstract contract MarketFills is MarketStorage {
         if (block.timestamp > sale.validUntil) return (FillRefusal.Expired, 0, 0);
         if (sale.nonce < offerSeries[offer.provider][sale.series].minNonce) return (FillRefusal.Superseded, 0, 0);
         address allowed = offer.allowedBuyer;
-        if (allowed != address(0) && allowed != job.buyer) return (FillRefusal.BuyerNotAllowed, 0, 0);
-        if (offer.token != job.token) return (FillRefusal.TokenMismatch, 0, 0);
+        if (allowed != address(0) && allowed != job.card.buyer()) return (FillRefusal.BuyerNotAllowed, 0, 0);
+        if (offer.token != job.card.token()) return (FillRefusal.TokenMismatch, 0, 0);
         bytes32 classId = terms.shape.classId;
         if (classId != bytes32(0) && offer.classId != classId) return (FillRefusal.ClassMismatch, 0, 0);
         price = uint256(sale.pricePerSlotSecond) * terms.shape.secondsPerUnit;
@@ -88,7 +90,7 @@ abstract contract MarketFills is MarketStorage {
         if (verifier != address(0) && !_names(offer.verifiers, verifier)) {
             return (FillRefusal.VerifierNotNamed, 0, 0);
         }
-        if (sale.minChargeBps > job.noShowBps) return (FillRefusal.ChargeAboveBurn, 0, 0);
+        if (sale.minChargeBps > job.card.noShowBps()) return (FillRefusal.ChargeAboveBurn, 0, 0);
         return (FillRefusal.None, price, common);
     }
 
@@ -98,9 +100,9 @@ abstract contract MarketFills is MarketStorage {
         returns (bool)
     {
         return terms.shape.secondsPerUnit <= bounds.maxSecondsPerUnit && lockSeconds <= bounds.maxLockSeconds
-            && terms.windows.commitGrace >= bounds.minCommitGrace && job.revealWindow >= bounds.minRevealWindow
-            && job.retention <= bounds.maxRetention && job.bondBps <= bounds.maxBondBps
-            && job.noShowBps <= bounds.maxNoShowBps && terms.pricing.inconclusiveBps >= bounds.minInconclusiveBps
+            && terms.windows.commitGrace >= bounds.minCommitGrace && job.card.revealWindow() >= bounds.minRevealWindow
+            && job.card.retention() <= bounds.maxRetention && job.card.bondBps() <= bounds.maxBondBps
+            && job.card.noShowBps() <= bounds.maxNoShowBps && terms.pricing.inconclusiveBps >= bounds.minInconclusiveBps
             && (bounds.policies >> uint8(terms.redundancy.policy)) & 1 == 1;
     }
 
@@ -138,7 +140,7 @@ abstract contract MarketFills is MarketStorage {
         Series storage series = offerSeries[award.provider][award.seriesNumber];
         uint32 usedBefore = series.used;
         award.slotsUsed = usedBefore;
-        Bond storage bond = bonds[award.provider][job.token];
+        Bond storage bond = bonds[award.provider][job.card.token()];
         award.bondFree = bond.total - bond.locked;
 
         _awardRange(jobId, job, award, request.firstGroup, request.groups);
@@ -174,22 +176,22 @@ abstract contract MarketFills is MarketStorage {
         private
         returns (FillRefusal)
     {
-        if (number >= job.groups) return FillRefusal.GroupOutOfRange;
+        if (number >= job.card.groups()) return FillRefusal.GroupOutOfRange;
         Group memory group = _group(jobId, number);
         if (group.state != GroupState.Filling) return FillRefusal.GroupNotFilling;
-        if (group.seats >= job.picked) return FillRefusal.GroupFull;
+        if (group.seats >= job.card.picked()) return FillRefusal.GroupFull;
         for (uint256 seat; seat < group.seats; ++seat) {
             if (_providerOf(jobId, job, group, seat) == award.provider) return FillRefusal.AlreadySeated;
         }
-        if (uint256(award.slotsUsed) + job.slotsPerSeat > award.slots) return FillRefusal.SlotsSpent;
+        if (uint256(award.slotsUsed) + job.card.slotsPerSeat() > award.slots) return FillRefusal.SlotsSpent;
         (, uint32 units) = _unitsOf(job, number);
         uint256 pay = Amounts.pay(award.pricePerUnit, units);
-        uint256 bond = Amounts.shareUp(pay, job.bondBps);
+        uint256 bond = Amounts.shareUp(pay, job.card.bondBps());
         if (bond > award.bondFree) return FillRefusal.BondTooSmall;
-        uint256 cost = pay + Amounts.shareDown(pay, job.feeBps);
+        uint256 cost = pay + Amounts.shareDown(pay, job.card.feeBps());
         if (cost > job.escrow - job.allocated) return FillRefusal.EscrowSpent;
 
-        award.slotsUsed += job.slotsPerSeat;
+        award.slotsUsed += job.card.slotsPerSeat();
         award.bondFree -= bond;
         award.bondLocked += bond;
         job.allocated += uint96(cost);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {Card} from "./lib/Card.sol";
 import {Ids} from "./lib/Ids.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 import {GroupState, SeatState} from "./Types.sol";
@@ -9,6 +10,7 @@ import {GroupState, SeatState} from "./Types.sol";
 /// @notice Shared by those that take messages and those that judge: both may be the first to notice that time is up,
 /// and both must find the same times, whoever is first.
 abstract contract MarketRounds is MarketStorage {
+    using Card for bytes;
     /// Ends the commit phase if its time is over or every seat has spoken. The reveal window starts at the fixed
     /// deadline, not at the call that notices it; when all have spoken it starts at once.
     function _closeCommits(bytes32 jobId, Job memory job, uint256 number, Group memory group)
@@ -18,9 +20,9 @@ abstract contract MarketRounds is MarketStorage {
         if (group.state != GroupState.Running) return false;
         uint256 endsAt = _commitDeadline(job.state, job.until, group.deadline);
         if (block.timestamp > endsAt) {
-            group.deadline = uint40(endsAt + job.revealWindow);
+            group.deadline = uint40(endsAt + job.card.revealWindow());
         } else if (_count(group, SeatState.Awarded) == 0) {
-            group.deadline = uint40(block.timestamp + job.revealWindow);
+            group.deadline = uint40(block.timestamp + job.card.revealWindow());
         } else {
             return false;
         }

@@ -6,6 +6,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {IMarketErrors} from "./interfaces/IMarketErrors.sol";
 import {IMarketEvents} from "./interfaces/IMarketEvents.sol";
 import {MAX_GATEWAYS, MAX_LIST} from "./Limits.sol";
+import {Card} from "./lib/Card.sol";
 import {Pages} from "./lib/Pages.sol";
 import {GroupState, JobState, Parameters, SeatState} from "./Types.sol";
 
@@ -13,10 +14,10 @@ import {GroupState, JobState, Parameters, SeatState} from "./Types.sol";
 /// @notice Owns the layout and the few rules about single words of it. The market runs its parts by `delegatecall`, so
 /// every part inherits this and nothing else that has storage.
 abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMarketEvents {
-    /// @dev A job as the code sees it. What changes is stored as one word; what never does stands at the start of the
-    /// job's page 0 (`Pages`), written once. Widths are held by the guards on terms and by the limits.
+    using Card for bytes;
+
+    /// @dev A job as the code sees it. What changes is stored as one word; what never does is on its card.
     struct Job {
-        // the word
         JobState state;
         uint32 seq;
         uint16 ended;
@@ -24,34 +25,8 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         uint16 pages;
         uint96 escrow;
         uint96 allocated;
-        // the card
-        address token;
-        uint24 bondBps;
-        uint16 feeBps;
-        uint16 noShowBps;
-        uint16 unresolvedBurnBps;
-        uint16 slotsPerSeat;
-        address buyer;
-        uint88 reservePerUnit;
-        uint8 quorum;
-        bytes32 termsHash;
-        uint32 units;
-        uint32 unitsPerGroup;
-        uint16 groups;
         /// `openUntil`, or once cancelled the end of the grace.
         uint40 until;
-        uint32 commitWindow;
-        uint32 revealWindow;
-        uint32 retention;
-        uint32 cancelGrace;
-        uint8 picked;
-        uint32 agreedWindow;
-        uint32 appealWindow;
-        bool canary;
-        uint256 gateways;
-        /// Where the fills of page 0 begin.
-        uint256 fillsAt;
-        /// The card as stored, for its list of gateways.
         bytes card;
         address page0;
         /// The page that this call writes, as far as it is; its number is `pages`.
@@ -110,9 +85,6 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
     /// A seat's commitment, and from its reveal on its root A. The key is `group << 8 | seat`.
     mapping(bytes32 jobId => mapping(uint256 groupSeat => bytes32)) internal seatWords;
 
-    /// @dev Bytes of a card before its gateways; those, and fills, follow without gaps.
-    uint256 private constant CARD_LENGTH = 138;
-    uint256 private constant GATEWAY_LENGTH = 20;
     uint256 private constant FILL_LENGTH = 39;
 
     // Jobs
@@ -127,9 +99,8 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
         job.escrow = uint96(word >> 64);
         job.allocated = uint96(word >> 160);
         job.page0 = Pages.at(jobId, 0);
-        job.card = Pages.read(job.page0, CARD_LENGTH + MAX_GATEWAYS * GATEWAY_LENGTH);
-        _readCard(job);
-        if (job.state == JobState.Cancelling) job.until = uint40(graces[jobId]);
+        job.card = Pages.read(job.page0, Card.maxLength(MAX_GATEWAYS));
+        job.until = job.state == JobState.Cancelling ? uint40(graces[jobId]) : job.card.openUntil();
     }
 
     function _writeJob(bytes32 jobId, Job memory job) internal {
@@ -137,69 +108,7 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
             | (uint256(job.seq) << 32) | (uint256(job.escrow) << 64) | (uint256(job.allocated) << 160);
     }
 
-    function _readCard(Job memory job) private pure {
-        bytes memory card = job.card;
-        uint256 word = _wordAt(card, 0);
-        job.token = address(uint160(word >> 88));
-        job.bondBps = uint24(word >> 64);
-        job.feeBps = uint16(word >> 48);
-        job.noShowBps = uint16(word >> 32);
-        job.unresolvedBurnBps = uint16(word >> 16);
-        job.slotsPerSeat = uint16(word);
-        word = _wordAt(card, 32);
-        job.buyer = address(uint160(word >> 96));
-        job.reservePerUnit = uint88(word >> 8);
-        job.quorum = uint8(word);
-        job.termsHash = bytes32(_wordAt(card, 64));
-        word = _wordAt(card, 96);
-        job.units = uint32(word >> 224);
-        job.unitsPerGroup = uint32(word >> 192);
-        job.groups = uint16(word >> 176);
-        job.until = uint40(word >> 136);
-        job.commitWindow = uint32(word >> 104);
-        job.revealWindow = uint32(word >> 72);
-        job.retention = uint32(word >> 40);
-        job.cancelGrace = uint32(word >> 8);
-        job.picked = uint8(word);
-        word = _wordAt(card, 128);
-        job.agreedWindow = uint32(word >> 224);
-        job.appealWindow = uint32(word >> 192);
-        job.canary = (word >> 184) & 1 == 1;
-        _setGateways(job, uint8(word >> 176));
-    }
-
-    function _setGateways(Job memory job, uint256 count) internal pure {
-        job.gateways = count;
-        job.fillsAt = CARD_LENGTH + count * GATEWAY_LENGTH;
-    }
-
-    /// The card of a new job. Its first byte is the zero that a page begins with.
-    function _cardOf(Job memory job, address[] calldata gateways) internal pure returns (bytes memory) {
-        uint256 rates = (uint256(uint160(job.token)) << 88) | (uint256(job.bondBps) << 64) | (uint256(job.feeBps) << 48)
-            | (uint256(job.noShowBps) << 32) | (uint256(job.unresolvedBurnBps) << 16) | job.slotsPerSeat;
-        uint256 owner = (uint256(uint160(job.buyer)) << 96) | (uint256(job.reservePerUnit) << 8) | job.quorum;
-        uint256 cut = (uint256(job.units) << 224) | (uint256(job.unitsPerGroup) << 192) | (uint256(job.groups) << 176)
-            | (uint256(job.until) << 136) | (uint256(job.commitWindow) << 104) | (uint256(job.revealWindow) << 72)
-            | (uint256(job.retention) << 40) | (uint256(job.cancelGrace) << 8) | job.picked;
-        bytes memory card = abi.encodePacked(
-            rates, owner, job.termsHash, cut, job.agreedWindow, job.appealWindow, job.canary, uint8(gateways.length)
-        );
-        for (uint256 i; i < gateways.length; ++i) {
-            card = bytes.concat(card, bytes20(gateways[i]));
-        }
-        return card;
-    }
-
-    /// The place of a gateway among those of the job's that `common` names, or false.
-    function _acceptsGateway(Job memory job, uint8 common, address gateway) internal pure returns (bool) {
-        for (uint256 i; i < job.gateways; ++i) {
-            if ((common >> i) & 1 == 0) continue;
-            if (address(uint160(_wordAt(job.card, CARD_LENGTH + i * GATEWAY_LENGTH) >> 96)) == gateway) return true;
-        }
-        return false;
-    }
-
-    /// 32 bytes of a card or draft, which both have at least as many after any field.
+    /// 32 bytes of a draft, which has at least as many after any field.
     function _wordAt(bytes memory content, uint256 offset) private pure returns (uint256 word) {
         assembly ("memory-safe") {
             word := mload(add(add(content, 0x20), offset))
@@ -251,7 +160,7 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
     {
         uint256 number = _bitsAt(group.seatFills, seat, 16);
         uint256 page = number >> 8;
-        uint256 offset = page == 0 ? job.fillsAt : 1;
+        uint256 offset = page == 0 ? job.card.end() : 1;
         // Both factors fit a byte.
         unchecked {
             offset += (number & 0xff) * FILL_LENGTH;
@@ -310,10 +219,11 @@ abstract contract MarketStorage is ReentrancyGuardTransient, IMarketErrors, IMar
     function _unitsOf(Job memory job, uint256 group) internal pure returns (uint32 first, uint32 count) {
         // The group is one of the job's, so that it starts before the last unit.
         unchecked {
-            uint256 start = group * job.unitsPerGroup;
-            uint256 left = job.units - start;
+            uint256 perGroup = job.card.unitsPerGroup();
+            uint256 start = group * perGroup;
+            uint256 left = job.card.units() - start;
             first = uint32(start);
-            count = left < job.unitsPerGroup ? uint32(left) : job.unitsPerGroup;
+            count = uint32(left < perGroup ? left : perGroup);
         }
     }
 

@@ -3,6 +3,7 @@ pragma solidity 0.8.30;
 
 import {MarketRounds} from "./MarketRounds.sol";
 import {IRounds} from "./interfaces/IMarket.sol";
+import {Card} from "./lib/Card.sol";
 import {Ids} from "./lib/Ids.sol";
 import {Signatures} from "./lib/Signatures.sol";
 import {TypedData} from "./lib/TypedData.sol";
@@ -23,6 +24,7 @@ import {
 /// @notice Takes providers' messages, whoever carries them. Moves no money. An entry that cannot be taken is passed
 /// over with a notice; one that asks for what already is, in silence.
 abstract contract Rounds is MarketRounds, IRounds {
+    using Card for bytes;
     /// The domain separator, and the chain that it is for: a chain that splits has two.
     bytes32 private immutable SEPARATOR = TypedData.domainSeparator();
     uint256 private immutable CHAIN = block.chainid;
@@ -81,7 +83,7 @@ abstract contract Rounds is MarketRounds, IRounds {
     function roundIdOf(bytes32 jobId, uint32 group, uint8 round) external view returns (bytes32) {
         Job memory job = _job(jobId);
         // No round but the first exists, and it has no id before its seats are final.
-        if (round != 0 || group >= job.groups) return bytes32(0);
+        if (round != 0 || group >= job.card.groups()) return bytes32(0);
         Group memory found = _group(jobId, group);
         if (found.state == GroupState.Filling) return bytes32(0);
         return _roundId(jobId, job, group, found);
@@ -121,7 +123,7 @@ abstract contract Rounds is MarketRounds, IRounds {
         uint8 round,
         uint8 seat
     ) private view returns (EntryRefusal) {
-        if (number >= job.groups || seat >= group.seats) return EntryRefusal.NoSuchGroup;
+        if (number >= job.card.groups() || seat >= group.seats) return EntryRefusal.NoSuchGroup;
         if (round != 0) return EntryRefusal.WrongRound;
         if (_providerOf(jobId, job, group, seat) != provider) return EntryRefusal.NotYourSeat;
         return EntryRefusal.None;
@@ -210,7 +212,7 @@ abstract contract Rounds is MarketRounds, IRounds {
         bytes32 commitment = Ids.commitment(
             _separator(),
             jobId,
-            job.termsHash,
+            job.card.termsHash(),
             roundId,
             provider,
             entry.rootA,
@@ -278,8 +280,8 @@ abstract contract Rounds is MarketRounds, IRounds {
         RevealEntry calldata entry
     ) private view returns (bool) {
         if (entry.receipt.length == 0 || entry.gateway == address(0)) return false;
-        if (entry.until < block.timestamp + job.retention) return false;
-        if (!_acceptsGateway(job, _fillOf(jobId, job, group, entry.seat).gateways, entry.gateway)) return false;
+        if (entry.until < block.timestamp + job.card.retention()) return false;
+        if (!job.card.accepts(_fillOf(jobId, job, group, entry.seat).gateways, entry.gateway)) return false;
         bytes32 receiptHash = TypedData.hashReceipt(
             Receipt({
                 gateway: entry.gateway,

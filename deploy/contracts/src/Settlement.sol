@@ -3,12 +3,14 @@ pragma solidity 0.8.30;
 
 import {MarketRounds} from "./MarketRounds.sol";
 import {ISettlement} from "./interfaces/IMarket.sol";
+import {Card} from "./lib/Card.sol";
 import {Amounts} from "./lib/Amounts.sol";
 import {GroupState, JobState, SeatState} from "./Types.sol";
 
 /// @title Judging and settling (PROTOCOL.md, "Judging" and "Money")
 /// @notice Anyone may call; nothing depends on who does. Calls nobody: money moves between entries of the ledger.
 abstract contract Settlement is MarketRounds, ISettlement {
+    using Card for bytes;
     /// @dev What a group comes to while its seats are gone through.
     struct Sums {
         uint256 paid;
@@ -39,7 +41,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         Job memory job = _job(jobId);
         uint32 seqBefore = job.seq;
         for (uint256 i; i < groups.length; ++i) {
-            if (groups[i] < job.groups && _judgeOne(jobId, job, groups[i])) ++judged;
+            if (groups[i] < job.card.groups() && _judgeOne(jobId, job, groups[i])) ++judged;
         }
         if (job.seq != seqBefore) _finish(jobId, job);
     }
@@ -52,7 +54,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         _checkCount(groups.length);
         Job memory job = _job(jobId);
         for (uint256 i; i < groups.length; ++i) {
-            if (groups[i] >= job.groups) continue;
+            if (groups[i] >= job.card.groups()) continue;
             Group memory group = _group(jobId, groups[i]);
             bool waits = group.state == GroupState.Agreed || group.state == GroupState.Contested;
             if (!waits || block.timestamp < group.deadline) continue;
@@ -73,7 +75,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         bool takesSeals = job.state == JobState.Open && block.timestamp <= job.until;
         if (takesSeals) return 0;
         for (uint256 i; i < groups.length; ++i) {
-            if (groups[i] >= job.groups) continue;
+            if (groups[i] >= job.card.groups()) continue;
             Group memory group = _group(jobId, groups[i]);
             if (group.state != GroupState.Filling) continue;
             for (uint256 seat; seat < group.seats; ++seat) {
@@ -96,7 +98,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         }
         _markSilent(job, group);
         (bytes32 root, uint8 agreed) = _bestRoot(jobId, number, group);
-        bool quorum = agreed >= job.quorum;
+        bool quorum = agreed >= job.card.quorum();
         bool shown = agreed > 0;
         _markOpened(jobId, number, group, quorum, root);
         if (!shown) {
@@ -105,7 +107,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
             return true;
         }
         group.state = quorum ? GroupState.Agreed : GroupState.Contested;
-        group.deadline = uint40(block.timestamp + (quorum ? job.agreedWindow : job.appealWindow));
+        group.deadline = uint40(block.timestamp + (quorum ? job.card.agreedWindow() : job.card.appealWindow()));
         _writeGroup(jobId, number, group);
         _tellJudged(jobId, job, number, group, group.state, quorum ? root : bytes32(0), agreed, group.deadline);
         return true;
@@ -115,7 +117,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
     function _markSilent(Job memory job, Group memory group) private pure {
         // When notice was given, seen from the end of its grace; it excuses only who was then still in time.
         bool excused = job.state == JobState.Cancelling
-            && uint256(job.until) - job.cancelGrace <= uint256(group.deadline) - job.revealWindow;
+            && uint256(job.until) - job.card.cancelGrace() <= uint256(group.deadline) - job.card.revealWindow();
         for (uint256 seat; seat < group.seats; ++seat) {
             SeatState state = _seatState(group, seat);
             if (state == SeatState.Awarded) {
@@ -193,7 +195,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
     ) private {
         (, uint32 units) = _unitsOf(job, number);
         Sums memory sums;
-        if (sealedOnce) sums.allocation = uint256(units) * job.reservePerUnit;
+        if (sealedOnce) sums.allocation = uint256(units) * job.card.reservePerUnit();
         for (uint256 seat; seat < group.seats; ++seat) {
             _endSeat(jobId, job, number, group, seat, units, sums);
         }
@@ -204,7 +206,7 @@ abstract contract Settlement is MarketRounds, ISettlement {
         job.escrow -= uint96(spent);
         ++job.ended;
         uint256 toSink = sums.jobToSink + sums.burned;
-        if (toSink > 0) sinks[job.token] += toSink;
+        if (toSink > 0) sinks[job.card.token()] += toSink;
         emit GroupEnded(
             jobId,
             ++job.seq,
@@ -230,20 +232,20 @@ abstract contract Settlement is MarketRounds, ISettlement {
         SeatState state = _seatState(group, seat);
         uint256 pay = Amounts.pay(filled.pricePerUnit, units);
         Outcome memory outcome = _outcomeOf(job, filled.chargeBps, state, pay);
-        sums.allocation += pay + Amounts.shareDown(pay, job.feeBps);
+        sums.allocation += pay + Amounts.shareDown(pay, job.card.feeBps());
         sums.paid += outcome.paid;
         sums.fee += outcome.fee;
         sums.jobToSink += outcome.fee + outcome.chargeToSink + outcome.shareToSink;
         sums.burned += outcome.burned;
 
-        uint256 bond = Amounts.shareUp(pay, job.bondBps);
+        uint256 bond = Amounts.shareUp(pay, job.card.bondBps());
         if (bond > 0) {
-            Bond storage account = bonds[filled.provider][job.token];
+            Bond storage account = bonds[filled.provider][job.card.token()];
             account.locked -= uint128(bond);
             if (outcome.burned > 0) account.total -= uint128(outcome.burned);
         }
-        offerSeries[filled.provider][filled.series].used -= job.slotsPerSeat;
-        if (outcome.paid > 0) balances[filled.provider][job.token] += outcome.paid;
+        offerSeries[filled.provider][filled.series].used -= job.card.slotsPerSeat();
+        if (outcome.paid > 0) balances[filled.provider][job.card.token()] += outcome.paid;
         emit SeatSettled(
             jobId,
             filled.provider,
@@ -267,26 +269,26 @@ abstract contract Settlement is MarketRounds, ISettlement {
         uint256 charge = Amounts.shareDown(pay, chargeBps);
         if (state == SeatState.Agreed) {
             outcome.paid = pay;
-            outcome.fee = Amounts.shareDown(pay, job.feeBps);
+            outcome.fee = Amounts.shareDown(pay, job.card.feeBps());
         } else if (state == SeatState.NoShow) {
             outcome.chargeToSink = charge;
-            outcome.burned = Amounts.burn(pay, job.bondBps, job.noShowBps);
+            outcome.burned = Amounts.burn(pay, job.card.bondBps(), job.card.noShowBps());
         } else if (state == SeatState.Excused) {
             outcome.paid = charge;
         } else if (state == SeatState.Unresolved) {
             outcome.paid = charge;
-            outcome.shareToSink = Amounts.shareUp(pay - charge, job.unresolvedBurnBps);
+            outcome.shareToSink = Amounts.shareUp(pay - charge, job.card.unresolvedBurnBps());
         }
         // Abstained, Unstored and Dissent come to nothing here: unpaid, and the bond is whole.
     }
 
     /// Writes the job back; after its last group the buyer has what is left.
     function _finish(bytes32 jobId, Job memory job) private {
-        if (job.ended == job.groups && job.state != JobState.Ended) {
+        if (job.ended == job.card.groups() && job.state != JobState.Ended) {
             uint96 rest = job.escrow;
             job.state = JobState.Ended;
             job.escrow = 0;
-            if (rest > 0) balances[job.buyer][job.token] += rest;
+            if (rest > 0) balances[job.card.buyer()][job.card.token()] += rest;
             emit JobEnded(jobId, ++job.seq, rest);
         }
         _writeJob(jobId, job);
