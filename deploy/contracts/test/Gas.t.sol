@@ -23,17 +23,17 @@ contract GasTest is Scene {
 
     function test_gas_direct_1_unit() public {
         measure("direct", "1 unit", termsFor(1, 1), 1, false);
-        vm.assertLe(total, 1_220_000, "one group, sent directly");
+        vm.assertLe(total, 1_010_000, "one group, sent directly");
     }
 
     function test_gas_direct_8_units() public {
         measure("direct", "8 units", termsFor(8, 1), 1, false);
-        vm.assertLe(total, 1_220_000, "one group, sent directly");
+        vm.assertLe(total, 1_010_000, "one group, sent directly");
     }
 
     function test_gas_direct_100_units() public {
         measure("direct", "100 units", termsFor(100, 1), 1, false);
-        vm.assertLe(total / 100, 12_200, "per unit");
+        vm.assertLe(total / 100, 10_100, "per unit");
     }
 
     function test_gas_direct_1000_units() public {
@@ -42,22 +42,22 @@ contract GasTest is Scene {
 
     function test_gas_relayed_1_unit() public {
         measure("relayed", "1 unit", termsFor(1, 1), 1, true);
-        vm.assertLe(total, 1_100_000, "one group, relayed");
+        vm.assertLe(total, 890_000, "one group, relayed");
     }
 
     function test_gas_relayed_8_units() public {
         measure("relayed", "8 units", termsFor(8, 1), 1, true);
-        vm.assertLe(total, 1_100_000, "one group, relayed");
+        vm.assertLe(total, 890_000, "one group, relayed");
     }
 
     function test_gas_relayed_100_units() public {
         measure("relayed", "100 units", termsFor(100, 1), 1, true);
-        vm.assertLe(total / 100, 11_000, "per unit");
+        vm.assertLe(total / 100, 8_900, "per unit");
     }
 
     function test_gas_relayed_1000_units() public {
         measure("relayed", "1000 units, 2 groups", termsFor(1000, 2), 2, true);
-        vm.assertLe(total / 1000, 1_430, "per unit");
+        vm.assertLe(total / 1000, 1_210, "per unit");
     }
 
     function measure(string memory kind, string memory name, Terms memory terms, uint32 groups, bool relayed)
