@@ -93,7 +93,7 @@ async fn gateway(args: &Args, registry: &Registry) -> anyhow::Result<Gateway> {
     let parts = GatewayParts {
         store: Store::local(store)?,
         domain: args.domain(),
-        standings: Standings::new(Box::new(market), flags.tokens.clone()),
+        standings: Standings::new(Box::new(market), args.market, flags.tokens.clone()),
         signer: Arc::new(signer),
         limits: args.limits(),
         clock: Clock::system(),

@@ -64,6 +64,7 @@ const ANSWERS_MAX: usize = 50_000;
 #[derive(Debug)]
 pub struct Standings {
     market: Box<dyn Market>,
+    contract: Address,
     tokens: Vec<Address>,
     jobs: Answers<JobId, JobFacts>,
     funds: Answers<(Address, Address), ()>,
@@ -71,10 +72,11 @@ pub struct Standings {
 }
 
 impl Standings {
-    /// Over the chain, with the tokens in which a balance or a bond counts.
-    pub fn new(market: Box<dyn Market>, tokens: Vec<Address>) -> Self {
+    /// Over the chain, with the market's contract and the tokens in which a balance or a bond counts.
+    pub fn new(market: Box<dyn Market>, contract: Address, tokens: Vec<Address>) -> Self {
         Self {
             market,
+            contract,
             tokens,
             jobs: Answers::default(),
             funds: Answers::default(),
@@ -84,38 +86,50 @@ impl Standings {
 
     /// A job's facts, or that the chain does not know it.
     pub(crate) async fn job(&self, job: JobId) -> Result<JobFacts, Refused> {
-        self.jobs
-            .get(job, || self.market.job(job))
-            .await
-            .map_err(unknown)?
-            .ok_or_else(|| {
-                Refused::new(
-                    Reason::JobUnknown,
-                    format!("the chain does not know the job {job}"),
-                    "wait until the block that opens it is seen here, or check chain and market",
-                )
-            })
+        self.facts(job).await?.ok_or_else(|| {
+            Refused::new(
+                Reason::JobUnknown,
+                format!("the chain does not know the job {job}"),
+                "wait until the block that opens it is seen here, or check chain and market",
+            )
+        })
     }
 
-    /// Whether an account may store and publish: it has funds in a token that counts here, or a part in the job.
+    /// Whether an account may store and publish: it has funds in a token that counts here, or a part in the job. A
+    /// job that the chain does not know gives no part: content is stored before its job is opened, and what such an
+    /// account lacks is money in the market.
     pub(crate) async fn require(&self, account: Address, job: JobId) -> Result<(), Refused> {
         for token in &self.tokens {
             if self.has_funds(account, *token).await? {
                 return Ok(());
             }
         }
-        if !job.is_zero() {
-            let facts = self.job(job).await?;
+        if !job.is_zero()
+            && let Some(facts) = self.facts(job).await?
+        {
             let other_token = !self.tokens.contains(&facts.token);
             if facts.buyer == account || (other_token && self.has_funds(account, facts.token).await?) {
                 return Ok(());
             }
         }
+        let tokens: Vec<String> = self.tokens.iter().map(ToString::to_string).collect();
+        let counted = if tokens.is_empty() {
+            "the token of a job that is on chain".to_owned()
+        } else {
+            tokens.join(", ")
+        };
         Err(Refused::new(
             Reason::NoStanding,
             format!("{account} has neither balance nor bond here, nor a part in the job"),
-            "deposit or post a bond in a token that this gateway counts, or name the job in the grant",
+            format!(
+                "deposit or bond in market {} (counted here: {counted}), or name a job of the account's that is on chain",
+                self.contract,
+            ),
         ))
+    }
+
+    async fn facts(&self, job: JobId) -> Result<Option<JobFacts>, Refused> {
+        self.jobs.get(job, || self.market.job(job)).await.map_err(unknown)
     }
 
     /// Whether an account has funds in one token.

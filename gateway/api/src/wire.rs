@@ -262,7 +262,8 @@ pub enum Reason {
     GrantForeign,
     /// The storage grant's bytes are used up, or too few.
     GrantSpent,
-    /// The signer has neither balance nor bond nor part in the job.
+    /// The signer has neither balance nor bond in the market, nor a part in a job that the chain knows: money there
+    /// comes first, also before a job is opened.
     NoStanding,
     /// The chain could not be asked about the signer.
     StandingUnknown,

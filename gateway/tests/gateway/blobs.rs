@@ -7,11 +7,12 @@ use tradewind_gateway_api::{
     grant::GrantToken,
     wire::{Reason, Refusal, UploadState, blob_name, path},
 };
-use tradewind_market::Nonce;
+use tradewind_market::{JobId, Nonce};
 use tradewind_result::ContentDigest;
 
 use crate::site::{
-    Hands, JOB, Script, Site, account, client, content, gateway, gateway_with, http, until, upload,
+    DOMAIN, Hands, JOB, Script, Site, TOKEN, account, client, content, gateway, gateway_with, http, until,
+    upload,
 };
 
 const SMALL: usize = 1000;
@@ -263,6 +264,13 @@ async fn only_grants_of_those_who_have_a_part_in_the_market_count() {
         Reason::NoStanding,
         "not without naming the job"
     );
+    // Content goes in before its job is opened: what is missing then is money, not the job.
+    let unopened = stranger.grant(|grant| grant.job_id = JobId::from_bytes([0xee; 32]));
+    let (status, refusal) = put_raw(&site, &ContentDigest::of(&bytes), &unopened.await, bytes.to_vec()).await;
+    assert_eq!((status, refusal.reason), (403, Reason::NoStanding));
+    let remedy = format!("deposit or bond in market {}", DOMAIN.market);
+    assert!(refusal.remedy.starts_with(&remedy), "{}", refusal.remedy);
+    assert!(refusal.remedy.contains(&TOKEN.to_string()), "{}", refusal.remedy);
     let none = http().put(format!(
         "{}{}",
         site.url(),

@@ -267,7 +267,7 @@ pub(crate) async fn gateway_with(folder: &Path, script: &Script, hands: &Hands, 
     let parts = GatewayParts {
         store: Store::local(folder).unwrap(),
         domain: DOMAIN,
-        standings: Standings::new(Box::new(script.clone()), vec![TOKEN]),
+        standings: Standings::new(Box::new(script.clone()), DOMAIN.market, vec![TOKEN]),
         signer: Arc::new(account(0).0),
         limits,
         clock: hands.clock(),
