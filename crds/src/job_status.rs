@@ -270,8 +270,10 @@ names! {
         SpendingLimitReached,
         /// The budget does not cover the cheapest way to run the job.
         BudgetTooSmall,
-        /// The buyer's balance on the market does not cover the cost.
-        BalanceTooSmall,
+        /// The operator's account lacks tokens for what the job binds, or gateways see no deposit of it.
+        AwaitingDeposit,
+        /// What the job binds is being deposited in the market.
+        Depositing,
         /// No offers are published for this token and kind of hardware.
         NoOffers,
         /// There are offers, and none will do; status.refusals says why.

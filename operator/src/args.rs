@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use tradewind_daemon::{DaemonArgs, args::parse_seconds};
-use tradewind_market::{Address, Bps};
+use tradewind_market::{Address, Bps, Decimals, TokenAmount};
 
 use crate::{provider::args::ProviderArgs, shell::leader::LeaderArgs};
 
@@ -69,6 +69,24 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) provider: ProviderArgs,
+}
+
+impl Args {
+    /// Why these flags together are no sensible wish, if they are none.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        if self.role == Role::Both && self.provider.payout.is_some() {
+            let why =
+                "--payout has no place in role both: what is earned stays in the balance that pays for jobs";
+            return Some(why.to_owned());
+        }
+        let consumer = &self.consumer;
+        let of_deposits = consumer.deposit_floors.iter().chain(&consumer.deposit_max);
+        let stray = of_deposits.map(|share| share.token);
+        let stray = stray.into_iter().find(|token| !consumer.tokens.contains(token))?;
+        Some(format!(
+            "deposits of token {stray} are bounded, but no --token lets jobs pay in it"
+        ))
+    }
 }
 
 /// What a cluster does in the market.
@@ -154,6 +172,27 @@ pub(crate) struct ConsumerArgs {
     #[arg(long = "token", env = "TRADEWIND_TOKENS", value_delimiter = ',')]
     pub(crate) tokens: Vec<Address>,
 
+    /// What the account's balance in the market is filled up to whenever a job needs a deposit, as TOKEN=AMOUNT in
+    /// whole tokens; repeat for several tokens. Left out, a deposit is what jobs are about to bind.
+    #[arg(
+        long = "deposit-floor",
+        env = "TRADEWIND_DEPOSIT_FLOORS",
+        value_delimiter = ',',
+        value_parser = parse_token_share
+    )]
+    pub(crate) deposit_floors: Vec<TokenShare>,
+
+    /// The most that deposits make the account's balance in the market, as TOKEN=AMOUNT in whole tokens; repeat for
+    /// several tokens. What a job binds beyond it leaves the account when the job is opened. With 0 the operator
+    /// deposits nothing, and a person does. Left out, only SpendingLimits bound it.
+    #[arg(
+        long = "deposit-max",
+        env = "TRADEWIND_DEPOSIT_MAX",
+        value_delimiter = ',',
+        value_parser = parse_token_share
+    )]
+    pub(crate) deposit_max: Vec<TokenShare>,
+
     /// Registry host that is spoken to without TLS, as `host:port`; repeat for several.
     #[arg(
         long = "plain-http-registry",
@@ -225,6 +264,29 @@ pub(crate) struct MoneyArgs {
     pub(crate) unresolved_burn: Bps,
 }
 
+/// An amount of one token, in whole tokens: how many decimals it has is not known before the chain is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenShare {
+    /// The token.
+    pub(crate) token: Address,
+    /// Decimal text.
+    pub(crate) amount: String,
+}
+
+fn parse_token_share(text: &str) -> Result<TokenShare, String> {
+    let expected = || "expected TOKEN=AMOUNT, the amount in whole tokens such as 12.5".to_owned();
+    let (token, amount) = text.split_once('=').ok_or_else(expected)?;
+    let whole = Decimals::new(0).ok_or_else(expected)?;
+    TokenAmount::from_decimal_rounding_down(amount, whole)
+        .map_err(|error| format!("{}: {error}", expected()))?;
+    Ok(TokenShare {
+        token: token
+            .parse()
+            .map_err(|error| format!("{}: {error}", expected()))?,
+        amount: amount.to_owned(),
+    })
+}
+
 fn parse_bps(text: &str) -> Result<Bps, String> {
     text.parse()
         .map(Bps::new)
@@ -263,6 +325,20 @@ mod tests {
             "without a list of tokens nothing is spent"
         );
         assert!(!args.observe_only);
+    }
+
+    #[test]
+    fn flags_that_work_against_each_other_are_refused_together() {
+        const TOKEN: &str = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+        let check = |more: &[&str], refused: bool| {
+            let args = Args::try_parse_from(LEAST.iter().chain(more)).unwrap();
+            assert_eq!(args.contradiction().is_some(), refused, "{more:?}");
+        };
+        let floor = format!("--deposit-floor={TOKEN}=5");
+        check(&["--payout", TOKEN, "--role=provider"], false);
+        check(&["--payout", TOKEN, "--role=both"], true);
+        check(&[&floor], true);
+        check(&[&floor, "--token", TOKEN], false);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! both.
 //!
 //! Data flows from [`args`] and [`keys`] into the [`shell`], which owns the process, the leader's lease, the
-//! journal, and the one task that follows the chain; [`consumer`] reconciles objects against what these know.
+//! journal, and the one task that follows the chain; [`consumer`] and [`provider`] reconcile objects against what
+//! these know, and move the account's money by the [`treasury`].
 //! The binary decides nothing about money by itself: decisions are `market`'s, made from what is observed here.
 
 mod args;
@@ -12,6 +13,7 @@ mod keys;
 mod provider;
 mod registry;
 mod shell;
+mod treasury;
 
 use std::process::ExitCode;
 
@@ -53,6 +55,9 @@ fn lost_its_lease(error: &anyhow::Error) -> bool {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
+    if let Some(why) = args.contradiction() {
+        anyhow::bail!(why);
+    }
     // One provider for every TLS connection of the process, chosen before the first of them.
     if rustls::crypto::ring::default_provider()
         .install_default()

@@ -8,7 +8,7 @@ use tradewind_chain::contracts::{self, Deployment};
 use tradewind_chain::read::Parameters;
 use tradewind_chain::transport::{HttpConfig, HttpTransport};
 use tradewind_chain::{LocalSigner, Node, calls};
-use tradewind_market::{Address, Bps, Decimals, Hash32, Seconds, TokenAmount};
+use tradewind_market::{Address, Bps, Decimals, Seconds, TokenAmount};
 
 use super::TOKEN_DECIMALS;
 use super::account::Role;
@@ -19,8 +19,6 @@ use crate::lab::Lab;
 const FEE: Bps = Bps::new(100);
 /// Whole tokens that the consumer and each provider start with.
 const PURSE: &str = "1000";
-/// Whole tokens that the consumer deposits by hand: gateways store for those who have money in the market.
-const DEPOSIT: &str = "500";
 /// A bond can leave after this; longer than any lab job lasts.
 const UNBOND_DELAY: Seconds = Seconds::new(3_600);
 
@@ -59,16 +57,6 @@ impl Contracts {
                 .map_err(|error| MarketError::Chain(format!("{error}")))?;
             contracts::send(&node, &deployer, &calls::mint(token, owner, purse)).await?;
         }
-        let buyer = LocalSigner::from_hex(Role::Consumer.account().key)
-            .map_err(|error| MarketError::Chain(error.to_string()))?;
-        let deposit = amount(DEPOSIT)?;
-        contracts::send(&node, &buyer, &calls::approve(token, market, deposit)).await?;
-        contracts::send(
-            &node,
-            &buyer,
-            &calls::deposit(market, token, deposit, Hash32::from_bytes([1; 32])),
-        )
-        .await?;
         Ok(Self {
             market: market.to_string(),
             token: token.to_string(),

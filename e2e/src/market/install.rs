@@ -13,6 +13,8 @@ use super::error::MarketError;
 use super::{GATEWAY_PORT, Market, NAMESPACE};
 use crate::lab::{Cluster, ImageReference, ImageSource, Lab, Progress, source_root};
 
+/// Whole tokens that the consumer's balance is filled up to at the first job's deposit: the later jobs then need none.
+const DEPOSIT_FLOOR: &str = "500";
 const FIELD_MANAGER: &str = "tradewind-e2e";
 
 /// What the market's pods are made of.
@@ -96,7 +98,11 @@ impl Market<'_> {
         )
         .await?;
         let mut values = self.values("consumer")?;
-        values["consumer"] = json!({"tokens": [self.token()], "plainHttpRegistries": [self.lab.registry()]});
+        values["consumer"] = json!({
+            "tokens": [self.token()],
+            "deposits": [{"token": self.token(), "floor": DEPOSIT_FLOOR}],
+            "plainHttpRegistries": [self.lab.registry()],
+        });
         values["gateway"] = json!({
             "enabled": true,
             "service": {"type": "NodePort", "port": 8080, "nodePort": GATEWAY_PORT},

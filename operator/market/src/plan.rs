@@ -5,6 +5,7 @@
 //! newest block's timestamp, because deadlines are the chain's.
 
 pub mod consumer;
+pub mod deposit;
 pub mod provider;
 pub mod treasury;
 

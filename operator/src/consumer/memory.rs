@@ -11,7 +11,7 @@ use tradewind_crds::{ComputeJobStatus, compute_job::JobReason};
 use tradewind_gateway_api::offer::SignedOffer;
 use tradewind_market::{Address, Hash32, JobId, OfferHash, UnitSet};
 
-use super::{due::Writes, mailbox::Mailbox, offers::Offers, preparing::Prepared};
+use super::{deposit::Reservations, due::Writes, mailbox::Mailbox, offers::Offers, preparing::Prepared};
 
 /// What is remembered of one job.
 #[derive(Debug, Default)]
@@ -78,6 +78,8 @@ impl Memo {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     jobs: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<Memo>>>>,
+    /// Of the balance that they share.
+    pub(crate) reservations: Reservations,
 }
 
 impl Memory {
@@ -89,6 +91,7 @@ impl Memory {
 
     /// Forgets a job that is over.
     pub(crate) fn forget(&self, job: JobId) {
+        self.reservations.release(job);
         self.jobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -2,14 +2,15 @@
 //!
 //! A pass over a job goes through the same phases each time: observe (objects, chain, gateways), validate (every
 //! refusal by name), plan (pure), apply, and at last the status. Why a pass was made is not known to it. Data flows
-//! [`identity`] → [`preparing`] ([`sources`], [`template`], [`terms`], [`content`]) → [`placing`] ([`offers`]) →
-//! [`opening`], [`driving`] (by [`tradewind_market::plan::consumer`]; [`acting`], [`publishing`], [`mailbox`]) →
-//! [`outputs`], [`delivery`] → [`status`], [`due`], [`news`].
+//! [`identity`] → [`quoting`] ([`placing`], [`offers`], [`terms`]) → [`deposit`], [`spending`] → [`preparing`]
+//! ([`sources`], [`template`], [`content`]) → [`opening`], [`driving`] (by [`tradewind_market::plan::consumer`];
+//! [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`] → [`status`], [`due`], [`news`].
 
 mod acting;
 mod cancel;
 mod content;
 mod delivery;
+mod deposit;
 mod detached;
 mod driving;
 mod due;
@@ -23,6 +24,7 @@ mod outputs;
 mod placing;
 mod preparing;
 mod publishing;
+mod quoting;
 mod reconcile;
 mod sources;
 mod spending;
@@ -53,6 +55,7 @@ use self::{cancel::Records, memory::Memory, spending::SpendingError, status::Sta
 use crate::{
     registry::Registries,
     shell::{context::Context, metrics},
+    treasury::Purse,
 };
 
 /// The kind's name in metrics and Events.
@@ -73,6 +76,7 @@ pub(crate) enum ConsumerError {
 pub(crate) struct Consumer {
     context: Arc<Context>,
     reader: Reader,
+    purse: Purse,
     registries: Registries,
     records: Records,
     memory: Memory,
@@ -163,6 +167,7 @@ impl Consumer {
         )?;
         Ok(Self {
             reader: Reader::new(context.chain.node().clone(), context.market.domain.market),
+            purse: Purse::new(Arc::clone(&context)),
             registries: Registries::new(
                 context.http.clone(),
                 context.args.consumer.plain_http_registries.clone(),

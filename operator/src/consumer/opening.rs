@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tradewind_chain::BlockTag;
 use tradewind_crds::compute_job::{Division, JobReason};
-use tradewind_market::{
-    Address, ClassId, Decimals, GroupIndex, GroupSet, Hash32, Terms, TokenAmount, UnixSeconds,
-    matching::{Matching, Want},
-};
+use tradewind_market::{Address, Decimals, TokenAmount, UnixSeconds};
 
 use super::{
     Consumer,
@@ -17,13 +14,14 @@ use super::{
     content::StoredTemplate,
     driving::{Outcome, Subject, pinned},
     memory::Memo,
-    placing::{self, Search},
-    preparing::{self, refuse_spec},
+    placing,
+    preparing::{self, Prepared, refuse_spec},
+    quoting::Quote,
     reconcile::{is_held, must_be_pinned},
     spending,
     spending::Want as SpendingWant,
     status::Stage,
-    terms::{self, Asked, Circumstances},
+    terms::Asked,
 };
 use crate::shell::{self, chain::ChainView};
 
@@ -39,11 +37,7 @@ impl Consumer {
         memo: &mut Memo,
         now: UnixSeconds,
     ) -> Outcome {
-        let Subject {
-            object,
-            namespace,
-            identity,
-        } = subject;
+        let Subject { object, .. } = subject;
         if object.spec.suspend {
             let message = "the job is suspended; nothing is spent".to_owned();
             return Outcome::at(
@@ -64,9 +58,15 @@ impl Consumer {
         };
         let prepared = match pinned(object, memo) {
             Some(prepared) => prepared,
-            None => match preparing::prepare(self, object, namespace, identity, &asked, shell::now()).await {
+            None => match self.store(view, subject, memo, &asked, decimals, now).await {
                 Ok(prepared) => prepared,
-                Err(stage) => return Outcome::at(stage, WAIT),
+                Err(stage) => {
+                    let again = self.wait_after(&stage);
+                    return Outcome {
+                        decimals: Some(decimals),
+                        ..Outcome::at(stage, again)
+                    };
+                }
             },
         };
         let pinned_in_status = object
@@ -101,6 +101,46 @@ impl Consumer {
         }
     }
 
+    /// Checks everything by name, sees to it that the job is covered by the balance, and only then stores its content.
+    async fn store(
+        &self,
+        view: &ChainView,
+        subject: Subject<'_>,
+        memo: &mut Memo,
+        asked: &Asked,
+        decimals: Decimals,
+        now: UnixSeconds,
+    ) -> Result<Prepared, Stage> {
+        let Subject {
+            object,
+            namespace,
+            identity,
+        } = subject;
+        let covered = async || {
+            let quote = self.quote(view, subject, memo, asked, None, now).await?;
+            let want = SpendingWant {
+                job: identity.id,
+                token: asked.token,
+                decimals,
+                amount: quote.escrow,
+            };
+            self.cover(view, namespace, want).await
+        };
+        preparing::prepare(self, object, namespace, identity, asked, shell::now(), covered).await
+    }
+
+    /// What is on its way is looked at again soon.
+    fn wait_after(&self, stage: &Stage) -> Duration {
+        match stage {
+            Stage::BeforeMoney(JobReason::Depositing, _) => self.pace(),
+            Stage::BeforeMoney(..)
+            | Stage::Refused(..)
+            | Stage::OnChain(_)
+            | Stage::Complete
+            | Stage::Failed(..) => WAIT,
+        }
+    }
+
     /// Matches, claims room in the limit, and opens the job. Says what is on its way, or why nothing is.
     #[allow(
         clippy::too_many_arguments,
@@ -117,64 +157,22 @@ impl Consumer {
         now: UnixSeconds,
     ) -> Result<String, Stage> {
         let Subject {
-            object,
-            namespace,
-            identity,
+            namespace, identity, ..
         } = subject;
         let id = intent_id(identity.id, "open", &[template.digest.as_bytes()], 0);
         if self.is_under_way(id) {
             return Ok("the transaction that opens the job is on its way".to_owned());
         }
-        let fee = self.fee().await.map_err(|error| chain_unavailable(&error))?;
-        let gateways = self
-            .gateway_accounts()
-            .await
-            .map_err(|error| Stage::BeforeMoney(JobReason::GatewayUnavailable, error.to_string()))?;
-        let arguments = &self.context.args.consumer;
-        let on_class = |class: ClassId| {
-            let circumstances = Circumstances {
-                windows: &arguments.windows,
-                money: &arguments.money,
-                fee,
-                gateways: gateways.clone(),
-                template_digest: Hash32::from_bytes(*template.digest.as_bytes()),
-                template_address: Hash32::from_bytes(*template.blob.as_bytes()),
-                key_commitment: identity.key_document.commitment(),
-                class,
-                now,
-            };
-            terms::terms(&object.spec, asked, circumstances).map_err(|error| refuse_spec(&error))
-        };
-        let open_terms = on_class(ClassId::ZERO)?;
-        let wants = all_groups(&open_terms);
-        let image = terms::repository(&object.spec.template.image);
-        let search = Search {
-            job: identity.id,
-            terms: &open_terms,
-            asked,
-            image,
-            wants: &wants,
-            budget: asked.budget,
-        };
-        let matching = placing::search(self, view, memo, search)
-            .await
-            .map_err(|error| Stage::BeforeMoney(JobReason::GatewayUnavailable, error.to_string()))?;
-        let Some(class) = matching
-            .class
-            .filter(|_| starts_with_canary(&open_terms, &matching.filled))
-        else {
-            return Err(no_match(memo));
-        };
-        let terms = on_class(class)?;
+        let Quote {
+            terms,
+            matching,
+            escrow,
+        } = self
+            .quote(view, subject, memo, asked, Some(template), now)
+            .await?;
         terms
-            .validate(fee, now)
+            .validate(terms.pricing.fee_bps, now)
             .map_err(|error| refuse_spec(&error.into()))?;
-        let escrow = escrow(&terms, &matching, asked.budget).ok_or_else(|| {
-            Stage::Refused(
-                JobReason::InvalidSpec,
-                "the job's cost does not fit 128 bits".to_owned(),
-            )
-        })?;
         let to_approve = self.check_funds(view, asked.token, escrow, decimals).await?;
         let want = SpendingWant {
             job: identity.id,
@@ -206,7 +204,7 @@ impl Consumer {
         Ok(format!(
             "{} of {} groups go to {} providers for {}",
             matching.filled.count(),
-            wants.len(),
+            terms.shape.groups().unwrap_or(0),
             providers.len(),
             matching.cost.total().unwrap_or_default().to_decimal(decimals),
         ))
@@ -239,7 +237,7 @@ impl Consumer {
                 amount.to_decimal(decimals),
                 available.to_decimal(decimals),
             );
-            return Err(Stage::BeforeMoney(JobReason::BalanceTooSmall, message));
+            return Err(Stage::BeforeMoney(JobReason::AwaitingDeposit, message));
         }
         let allowance = self
             .reader
@@ -248,67 +246,4 @@ impl Consumer {
             .map_err(|error| chain_unavailable(&error))?;
         Ok((allowance < missing).then_some(missing))
     }
-}
-
-fn all_groups(terms: &Terms) -> Vec<Want> {
-    (0..terms.shape.groups().unwrap_or(0))
-        .map(|group| Want {
-            group: GroupIndex::new(group),
-            seats: terms.redundancy.picked,
-            seated: BTreeSet::new(),
-        })
-        .collect()
-}
-
-/// A canary cannot be left out, and without any group there is nothing to open.
-fn starts_with_canary(terms: &Terms, filled: &GroupSet) -> bool {
-    !filled.is_empty() && (!terms.redundancy.canary || filled.contains(GroupIndex::ZERO))
-}
-
-/// What is put in: what the chosen seats cost, and for groups that have to wait for free slots as much as they may
-/// cost, within the budget. What is left over comes back.
-fn escrow(terms: &Terms, matching: &Matching, budget: TokenAmount) -> Option<TokenAmount> {
-    let mut total = matching.cost.total()?;
-    for group in matching.unfilled.iter() {
-        let units = terms.shape.group_units(group)?.count;
-        total = total.checked_add(terms.cost_at_cap(units)?)?;
-    }
-    Some(total.min(budget))
-}
-
-/// Why no seats were found, in the one word that helps most.
-pub(super) fn no_match(memo: &Memo) -> Stage {
-    let of = |name: &str| {
-        memo.refusals
-            .iter()
-            .find(|(reason, _)| reason == name)
-            .map(|(_, count)| *count)
-    };
-    let counted = || {
-        let mut counts = memo.refusals.clone();
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let words: Vec<String> = counts
-            .iter()
-            .map(|(reason, count)| format!("{reason} {count}"))
-            .collect();
-        words.join(", ")
-    };
-    if memo.refusals.is_empty() {
-        let message = "no offers in this token are published".to_owned();
-        return Stage::BeforeMoney(JobReason::NoOffers, message);
-    }
-    let (reason, what) = if of("BudgetTooLow").is_some() {
-        (
-            JobReason::BudgetTooSmall,
-            "the budget does not cover the offers that suit",
-        )
-    } else if of("TooFewOwners").is_some() {
-        (
-            JobReason::TooFewProviders,
-            "too few different owners offer what suits",
-        )
-    } else {
-        (JobReason::NoMatchingOffer, "no offer suits")
-    };
-    Stage::BeforeMoney(reason, format!("{what} (offers by reason: {})", counted()))
 }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use tradewind_crds::{ComputeJob, compute_job::JobReason};
-use tradewind_gateway_api::template::Input;
+use tradewind_gateway_api::{template::Input, wire::Reason};
 use tradewind_market::{Decimals, JobId, Seconds, Units, UnixSeconds};
 
 use super::{
@@ -61,7 +61,8 @@ pub(crate) fn refuse_spec(error: &SpecRefusal) -> Stage {
     Stage::Refused(reason, error.to_string())
 }
 
-/// Resolves the image, reads inputs, and stores them and the template.
+/// Resolves the image, reads inputs, and, once `covered` finds nothing missing that storing costs, stores them and the
+/// template.
 pub(crate) async fn prepare(
     consumer: &Consumer,
     object: &ComputeJob,
@@ -69,6 +70,7 @@ pub(crate) async fn prepare(
     identity: &Identity,
     asked: &Asked,
     now: UnixSeconds,
+    covered: impl AsyncFnOnce() -> Result<(), Stage>,
 ) -> Result<Prepared, Stage> {
     let context = &consumer.context;
     let image = resolve(consumer, &object.spec.template.image).await?;
@@ -101,6 +103,7 @@ pub(crate) async fn prepare(
         })
     };
     build(Vec::new())?;
+    covered().await?;
     let storing = storing(consumer, identity.id, asked, now);
     let mut stored = Vec::with_capacity(inputs.len());
     for NamedSource { name, source } in inputs {
@@ -172,6 +175,10 @@ fn refuse_source(error: &SourceError) -> Stage {
 
 fn refuse_content(error: &ContentError) -> Stage {
     match error {
+        // The gateway looks at the chain by itself, and may be a block behind; or deposits are left to a person.
+        ContentError::Gateway(gateway) if gateway.reason() == Some(Reason::NoStanding) => {
+            Stage::BeforeMoney(JobReason::AwaitingDeposit, gateway.to_string())
+        }
         ContentError::Gateway(gateway) => {
             Stage::BeforeMoney(JobReason::GatewayUnavailable, gateway.to_string())
         }

@@ -23,7 +23,6 @@ use tradewind_market::{
 use super::{
     content::{Content, Window},
     status::{OfferFinding, finding},
-    treasury::Act,
 };
 use crate::{
     provider::ProviderError,
@@ -140,17 +139,6 @@ impl Publisher {
             true,
             view,
         );
-    }
-
-    /// Does what the treasury is at.
-    pub(crate) fn act(&self, act: Act, view: &ChainView) -> IntentState {
-        let Act {
-            id,
-            label,
-            call,
-            shareable,
-        } = act;
-        self.submit(id, label, call, shareable, view)
     }
 
     fn submit(

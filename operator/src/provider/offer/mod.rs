@@ -7,7 +7,6 @@ mod content;
 mod observe;
 mod preflight;
 mod status;
-mod treasury;
 mod validate;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
@@ -33,13 +32,13 @@ use self::{
     observe::Observer,
     preflight::{Isolation, Preflight},
     status::finding,
-    treasury::{Accounts, next_act},
     validate::{Valid, validate},
 };
 use super::ProviderError;
 use crate::{
     keys::Keys,
     shell::{self, chain::ChainView, context::Context},
+    treasury::{Accounts, Moment, Purse, next_act},
 };
 
 pub(crate) use self::preflight::api_server;
@@ -99,6 +98,7 @@ struct Offers {
     observer: Observer,
     preflight: Preflight,
     publisher: Publisher,
+    purse: Purse,
     recipient: String,
     writes: status::Writes,
 }
@@ -110,6 +110,7 @@ impl Offers {
             observer: Observer::new(Arc::clone(&context)),
             preflight: Preflight::new(Arc::clone(&context)),
             publisher: Publisher::new(Arc::clone(&context)),
+            purse: Purse::new(Arc::clone(&context)),
             recipient,
             writes: status::Writes::new(context.args.provider.lease.lease_status_every),
             context,
@@ -306,18 +307,21 @@ impl Offers {
         };
         // The wallet costs requests, and matters only where there is something to do.
         let mut steps = treasury(Knowledge::Known(TokenAmount::MAX));
-        if !steps.is_empty() {
-            let wallet = self.observer.wallet(valid.token).await?;
-            steps = treasury(Knowledge::Known(wallet.balance));
+        if !steps.is_empty()
+            && let (Some(finalized), Some(newest)) = (Moment::finalized(view), Moment::newest(view))
+        {
+            let wallet = self.purse.wallet(valid.token, finalized).await?;
+            steps = treasury(Knowledge::Known(wallet));
             let accounts = Accounts {
                 market: self.context.market.domain.market,
                 token: valid.token,
                 payout: self.context.args.provider.payout,
             };
-            let counts = self.observer.counts(valid.token).await?;
-            if let Some(act) = next_act(&steps, accounts, counts, wallet.allowance) {
+            let counts = self.purse.counts(valid.token, finalized).await?;
+            let allowance = self.purse.allowance(valid.token, newest).await?;
+            if let Some(act) = next_act(&steps, accounts, counts, allowance) {
                 let label = act.label.clone();
-                let state = self.publisher.act(act, view);
+                let state = self.purse.act(act, view);
                 tracing::debug!(offer = %offer.name_any(), label, state = state.label(), "treasury");
             }
         }

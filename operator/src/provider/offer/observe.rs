@@ -1,4 +1,4 @@
-//! What there is: gateways, tokens, the wallet, and whether job pods are shut in. Reads only.
+//! What there is: gateways, tokens, and runtime classes. Reads only.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +12,13 @@ use tradewind_chain::{
     BlockTag,
     read::{ReadError, Reader},
 };
-use tradewind_market::{Address, Decimals, Knowledge, TokenAmount};
+use tradewind_market::{Address, Decimals, Knowledge};
 
-use super::{
-    content::NamedGateway,
-    treasury::{Counts, Purpose, intent_id},
-};
+use super::content::NamedGateway;
 use crate::shell::context::Context;
-
-/// The operator's own tokens, outside the market.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wallet {
-    pub(crate) balance: TokenAmount,
-    /// What the market may pull.
-    pub(crate) allowance: TokenAmount,
-}
 
 /// How long a gateway's answer about itself is good for.
 const GATEWAYS_FRESH: Duration = Duration::from_mins(1);
-/// More effects of one purpose on one token than an account will ever have; a bound on the search for an unused id.
-const EFFECTS_MAX: u64 = 1 << 32;
-
 /// Asks, and remembers what seldom changes.
 #[derive(Debug)]
 pub(crate) struct Observer {
@@ -40,8 +26,6 @@ pub(crate) struct Observer {
     reader: Reader,
     decimals: Mutex<BTreeMap<Address, Decimals>>,
     gateways: Mutex<Option<(Instant, Vec<NamedGateway>)>>,
-    /// Ids known to be used, so that the search starts after them.
-    counts: Mutex<BTreeMap<(Purpose, Address), u64>>,
 }
 
 impl Observer {
@@ -52,7 +36,6 @@ impl Observer {
             reader,
             decimals: Mutex::default(),
             gateways: Mutex::default(),
-            counts: Mutex::default(),
         }
     }
 
@@ -94,49 +77,6 @@ impl Observer {
         }
         *lock(&self.gateways) = Some((Instant::now(), named.clone()));
         Knowledge::Known(named)
-    }
-
-    /// What the operator has of a token outside the market.
-    pub(crate) async fn wallet(&self, token: Address) -> Result<Wallet, ReadError> {
-        let account = self.context.account();
-        Ok(Wallet {
-            balance: self
-                .reader
-                .token_balance(token, account, BlockTag::Latest)
-                .await?,
-            allowance: self
-                .reader
-                .token_allowance(token, account, BlockTag::Latest)
-                .await?,
-        })
-    }
-
-    /// How many effects of each purpose the chain has seen, as of the final block.
-    pub(crate) async fn counts(&self, token: Address) -> Result<Counts, ReadError> {
-        Ok(Counts {
-            deposits: self.unused(Purpose::Deposit, token).await?,
-            bonds: self.unused(Purpose::Bond, token).await?,
-            withdrawals: self.unused(Purpose::Withdraw, token).await?,
-        })
-    }
-
-    /// The first count whose intent the chain has not used, as of the final block.
-    async fn unused(&self, purpose: Purpose, token: Address) -> Result<u64, ReadError> {
-        let key = (purpose, token);
-        let mut count = lock(&self.counts).get(&key).copied().unwrap_or_default();
-        while count < EFFECTS_MAX {
-            let id = intent_id(purpose, token, count);
-            if !self
-                .reader
-                .intent_used(self.context.account(), id, BlockTag::Finalized)
-                .await?
-            {
-                break;
-            }
-            count += 1;
-            lock(&self.counts).insert(key, count);
-        }
-        Ok(count)
     }
 
     /// Whether the cluster has a RuntimeClass of that name.

@@ -51,12 +51,59 @@ pub(crate) struct Accounts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Act {
     pub(crate) id: Hash32,
+    /// The effect that it makes possible; its own id where it is the effect.
+    pub(crate) leads_to: Hash32,
     pub(crate) label: String,
     pub(crate) call: Call,
     pub(crate) shareable: bool,
 }
 
-/// The transaction that is due for these steps; `allowance` is what the market may pull from the wallet.
+/// The transaction that is due for a deposit of which `count` came before; `allowance` is what the market may pull
+/// from the wallet.
+pub(crate) fn deposit_act(
+    market: Address,
+    token: Address,
+    amount: TokenAmount,
+    count: u64,
+    allowance: TokenAmount,
+) -> Act {
+    let id = intent_id(Purpose::Deposit, token, count);
+    if amount > allowance {
+        return approve_act(market, token, amount, id, id);
+    }
+    Act {
+        id,
+        leads_to: id,
+        label: format!("deposit {amount} of {token}"),
+        call: calls::deposit(market, token, amount, id),
+        shareable: true,
+    }
+}
+
+/// Lets the market pull what a deposit takes. Named by the deposit that it is for, since a later one may need an
+/// approval of the same amount, and by the amount.
+fn approve_act(
+    market: Address,
+    token: Address,
+    amount: TokenAmount,
+    deposit: Hash32,
+    leads_to: Hash32,
+) -> Act {
+    let amount_bytes = amount.base_units().to_be_bytes();
+    Act {
+        id: keccak256(&[
+            b"tradewind treasury approve v1",
+            deposit.as_bytes(),
+            &amount_bytes,
+        ]),
+        leads_to,
+        label: format!("approve {amount} of {token}"),
+        call: calls::approve(token, market, amount),
+        shareable: false,
+    }
+}
+
+/// The transaction that is due for these steps of a provider; `allowance` is what the market may pull from the wallet.
 pub(crate) fn next_act(
     steps: &[TreasuryStep],
     accounts: Accounts,
@@ -74,18 +121,9 @@ pub(crate) fn next_act(
         TreasuryStep::PostBond { .. } | TreasuryStep::Withdraw { .. } | TreasuryStep::Short { .. } => None,
     });
     if let Some(amount) = deposit.filter(|amount| *amount > allowance) {
-        // Named by the deposit that it is for: a later one may need an approval of the same amount.
-        let id = keccak256(&[
-            b"tradewind treasury approve v1",
-            id(Purpose::Deposit, counts.deposits).as_bytes(),
-        ]);
-        let call = calls::approve(token, market, amount);
-        return Some(Act {
-            id,
-            label: format!("approve {amount} of {token}"),
-            call,
-            shareable: false,
-        });
+        let deposit = id(Purpose::Deposit, counts.deposits);
+        let bond = id(Purpose::Bond, counts.bonds);
+        return Some(approve_act(market, token, amount, deposit, bond));
     }
     steps.iter().find_map(|step| match *step {
         TreasuryStep::PostBond { amount } => {
@@ -102,6 +140,7 @@ pub(crate) fn next_act(
             let shareable = deposit.is_none();
             Some(Act {
                 id: bond_id,
+                leads_to: bond_id,
                 label: format!("bond {amount} of {token}"),
                 call,
                 shareable,
@@ -112,6 +151,7 @@ pub(crate) fn next_act(
             let call = calls::withdraw_to(market, token, amount, payout?, id);
             Some(Act {
                 id,
+                leads_to: id,
                 label: format!("withdraw {amount} of {token}"),
                 call,
                 shareable: true,
@@ -153,6 +193,10 @@ mod tests {
         let bond = act(&steps, Counts::default(), 40).unwrap();
         assert_eq!(bond.call.to, ACCOUNTS.market);
         assert_ne!(bond.id, approve.id);
+        assert_eq!(
+            approve.leads_to, bond.id,
+            "which may have used the approval up already"
+        );
         assert!(!bond.shareable, "what batches by itself shares no transaction");
     }
 
@@ -176,6 +220,44 @@ mod tests {
         .unwrap();
         assert_ne!(again.id, first.id);
         assert!(first.shareable);
+    }
+
+    #[test]
+    fn a_deposit_is_one_row_of_ids_with_those_of_bonds() {
+        let of = |amount: u128, count, allowance: u128| {
+            let (amount, allowance) = (self::amount(amount), self::amount(allowance));
+            deposit_act(ACCOUNTS.market, ACCOUNTS.token, amount, count, allowance)
+        };
+        let (approve, deposit) = (of(8, 3, 7), of(8, 3, 8));
+        assert_eq!(
+            approve.call,
+            calls::approve(ACCOUNTS.token, ACCOUNTS.market, amount(8))
+        );
+        let id = intent_id(Purpose::Deposit, ACCOUNTS.token, 3);
+        assert_eq!(
+            deposit.call,
+            calls::deposit(ACCOUNTS.market, ACCOUNTS.token, amount(8), id),
+            "the contract takes the id once"
+        );
+        assert_eq!(
+            of(9, 3, 9).id,
+            deposit.id,
+            "one deposit at a time, however many ask"
+        );
+        assert_ne!(of(8, 4, 8).id, deposit.id);
+        let bonding = [
+            TreasuryStep::Deposit { amount: amount(8) },
+            TreasuryStep::PostBond { amount: amount(8) },
+        ];
+        let counts = Counts {
+            deposits: 3,
+            ..Counts::default()
+        };
+        assert_eq!(
+            act(&bonding, counts, 7).unwrap().id,
+            approve.id,
+            "an account with both roles deposits in turn"
+        );
     }
 
     #[test]
