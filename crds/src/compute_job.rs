@@ -12,7 +12,7 @@ use crate::template::Template;
 
 pub use crate::job_status::{
     ComputeJobStatus, Cost, Division, JobCondition, JobPhase, JobProvider, JobReason, RefusalCount,
-    StoredTemplate, UnitCounts,
+    StoredInput, StoredTemplate, UnitCounts,
 };
 
 /// CEL over the root's `oldSelf`: money may already be bound to the terms.

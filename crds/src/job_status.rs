@@ -105,6 +105,26 @@ pub struct StoredTemplate {
     pub blob: DigestText,
     /// Digest of the template itself, as fixed on chain.
     pub digest: HashText,
+    /// The job's inputs as uploaded, sealed to its readers, in the order of spec.inputs. Later jobs of the namespace
+    /// can name their blobs as inputs, for as long as this object and the blobs are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub inputs: Vec<StoredInput>,
+}
+
+/// One input as uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredInput {
+    /// Its directory under /in.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Address of the sealed bytes on the gateway.
+    pub blob: DigestText,
+    /// Their length.
+    pub stored_bytes: u64,
+    /// Digest of the manifest of its files.
+    pub manifest: DigestText,
 }
 
 /// How the units were divided; fixed when the job is opened.
@@ -258,6 +278,12 @@ names! {
         SourceNotAllowed,
         /// Inputs are larger than allowed.
         SourceTooLarge,
+        /// An input is not what its digest says.
+        SourceChanged,
+        /// An input cannot be had at the moment: its server or its volume does not answer.
+        SourceUnavailable,
+        /// The operator has no right to run mover pods in the namespace.
+        MoverNotAllowed,
         /// The token is not one that the operator accepts.
         TokenNotAllowed,
         /// An amount has more decimals than the token.

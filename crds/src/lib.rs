@@ -39,3 +39,7 @@ pub const VERSION: &str = "v1alpha1";
 /// The label that a ConfigMap, Secret or PersistentVolumeClaim carries (with the value `true`) so that jobs of
 /// its namespace may read it as an input or write outputs to it.
 pub const ALLOW_LABEL: &str = "tradewind.dev/allow";
+
+/// The annotation of a PersistentVolumeClaim that says as which user and group jobs' files are read and written there,
+/// as `UID:GID`.
+pub const RUN_AS_ANNOTATION: &str = "tradewind.dev/run-as";

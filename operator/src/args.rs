@@ -50,6 +50,10 @@ pub(crate) struct Args {
     )]
     pub(crate) gateways: Vec<String>,
 
+    /// File with the certificates (PEM) to trust for https; left out, those of the system. Mover pods are given it too.
+    #[arg(long, env = "SSL_CERT_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
     /// Seconds between full passes over everything, also when nothing seems to have changed.
     #[arg(long, env = "TRADEWIND_RESYNC_SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) resync: Duration,
@@ -213,6 +217,27 @@ pub(crate) struct ConsumerArgs {
     /// server already) and volumes, in bytes.
     #[arg(long, env = "TRADEWIND_INPUT_BYTES_MAX", default_value_t = 64 << 30)]
     pub(crate) input_bytes_max: u64,
+
+    /// Host that the URL of an input may name though its address is not public, as `host` or `host:port`; repeat for
+    /// several.
+    #[arg(long = "url-host", env = "TRADEWIND_URL_HOSTS", value_delimiter = ',')]
+    pub(crate) url_hosts: Vec<String>,
+
+    /// ClusterRole that lets the operator run mover pods where it is bound.
+    #[arg(long, env = "TRADEWIND_MOVER_ROLE", default_value = "tradewind-mover")]
+    pub(crate) mover_role: String,
+
+    /// ClusterRole that lets the operator read Secrets where it is bound.
+    #[arg(
+        long,
+        env = "TRADEWIND_SECRET_READER_ROLE",
+        default_value = "tradewind-secret-reader"
+    )]
+    pub(crate) secret_reader_role: String,
+
+    /// ServiceAccount that the operator runs as, for messages that say what to bind.
+    #[arg(long, env = "TRADEWIND_SERVICE_ACCOUNT", default_value = "tradewind-operator")]
+    pub(crate) service_account: String,
 
     #[command(flatten)]
     pub(crate) windows: WindowArgs,

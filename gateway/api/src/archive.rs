@@ -273,11 +273,10 @@ impl<R: Read> Unpacker<R> {
         &self.note
     }
 
-    /// Writes the files into `directory`, which must exist and hold none of their names. Every file and
-    /// directory gets the mode r-xr-xr-x less the umask, once it is whole: inputs are read-only, and a
-    /// script among them can be run.
-    pub fn unpack(mut self, directory: &Path) -> Result<Manifest, ArchiveError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    /// Writes the files into `directory`, which must exist, be no link, and hold none of their names. Every file and
+    /// directory gets its mode once it is whole.
+    pub fn unpack(mut self, directory: &Path, modes: Modes) -> Result<Manifest, ArchiveError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|error| {
             ArchiveError::Write {
                 path: directory.display().to_string(),
@@ -287,6 +286,7 @@ impl<R: Read> Unpacker<R> {
         let mut buffer = vec![0; COPY_BYTES];
         let mut target = Target {
             root,
+            modes,
             directories: Vec::new(),
         };
         for entry in self.manifest.entries() {
@@ -294,7 +294,7 @@ impl<R: Read> Unpacker<R> {
             copy_exactly(&mut self.input, &mut file, entry, &mut buffer, &mut |error| {
                 error.into_write(entry)
             })?;
-            rustix::fs::fchmod(&file, READ_AND_RUN)
+            rustix::fs::fchmod(&file, modes.of_files())
                 .map_err(|error| ArchiveError::write(&entry.path, error))?;
         }
         target.close()?;
@@ -328,6 +328,31 @@ impl<R: Read> Unpacker<R> {
     }
 }
 
+/// Who may do what with the files that are unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modes {
+    /// r-xr-xr-x for all: inputs are read-only, and a script among them can be run.
+    ReadOnly,
+    /// rw-r--r-- for files and rwxr-xr-x for directories, as files of a user's own are.
+    OwnersOwn,
+}
+
+impl Modes {
+    fn of_files(self) -> Mode {
+        match self {
+            Self::ReadOnly => READ_AND_RUN,
+            Self::OwnersOwn => Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH,
+        }
+    }
+
+    fn of_directories(self) -> Mode {
+        match self {
+            Self::ReadOnly => READ_AND_RUN,
+            Self::OwnersOwn => READ_AND_RUN | Mode::WUSR,
+        }
+    }
+}
+
 const READ_AND_RUN: Mode = Mode::RUSR
     .union(Mode::XUSR)
     .union(Mode::RGRP)
@@ -351,6 +376,7 @@ fn read_bytes(input: &mut impl Read, length: u64) -> Result<Vec<u8>, ArchiveErro
 /// The directory being filled. Paths ascend, so the open directories are always those above the last file.
 struct Target {
     root: OwnedFd,
+    modes: Modes,
     directories: Vec<(String, OwnedFd)>,
 }
 
@@ -394,10 +420,10 @@ impl Target {
             .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
     }
 
-    /// Closes all but the first `keep` directories, now read-only.
+    /// Closes all but the first `keep` directories, now with their final modes.
     fn leave(&mut self, keep: usize) -> Result<(), ArchiveError> {
         for (name, directory) in self.directories.drain(keep..).rev() {
-            rustix::fs::fchmod(&directory, READ_AND_RUN).map_err(|error| ArchiveError::Write {
+            rustix::fs::fchmod(&directory, self.modes.of_directories()).map_err(|error| ArchiveError::Write {
                 path: name,
                 source: error.into(),
             })?;
@@ -493,7 +519,7 @@ mod tests {
         symlink(outside.path(), dir.path().join("d")).unwrap();
         let unpacker = Unpacker::new(&archive[..], LIMITS, None).unwrap();
         assert!(matches!(
-            unpacker.unpack(dir.path()),
+            unpacker.unpack(dir.path(), Modes::ReadOnly),
             Err(ArchiveError::Write { .. })
         ));
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
@@ -521,7 +547,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let unpacker = Unpacker::new(&archive[..], LIMITS, None).unwrap();
             prop_assert_eq!(unpacker.note(), &note[..]);
-            let manifest = unpacker.unpack(dir.path()).unwrap();
+            let manifest = unpacker.unpack(dir.path(), Modes::ReadOnly).unwrap();
             prop_assert_eq!(manifest.entries().len(), files.len());
             for (path, content) in &files {
                 let path = dir.path().join(path);

@@ -8,7 +8,7 @@ mod blobs;
 mod documents;
 mod error;
 mod retry;
-mod tls;
+pub mod tls;
 
 use std::time::Duration;
 

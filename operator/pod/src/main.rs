@@ -1,10 +1,10 @@
 //! The small static program inside slice pods.
 //!
 //! Three verbs, one for each container of the pod (the shape is `tradewind_gateway_api::slice`'s):
-//! [`fetch`] prepares the volume, [`step`] runs the units, [`collect`] decides what counts and stores it; and [`preflight`], which a data center's
-//! cluster is tried with before it sells.
-//! It talks to nobody but the relay, knows no chain and no Kubernetes API, and draws no conclusion about
-//! money.
+//! [`fetch`] prepares the volume, [`step`] runs the units, [`collect`] decides what counts and stores it; [`preflight`],
+//! which a data center's cluster is tried with before it sells; and `move` ([`mover`]), in a buyer's cluster.
+//! In slice pods it talks to nobody but the relay. It knows no chain and no Kubernetes API, and draws no conclusion
+//! about money.
 
 mod clear;
 mod collect;
@@ -12,6 +12,7 @@ mod config;
 mod fetch;
 mod handshake;
 mod journal;
+mod mover;
 mod preflight;
 mod report;
 mod step;
@@ -44,6 +45,8 @@ enum Verb {
     },
     /// Tries what a slice's pod must not be able to do, before anything is sold.
     Preflight(preflight::Trial),
+    /// Brings results to a volume of the job's namespace, or an input out of it.
+    Move(mover::Places),
     /// Takes, digests, seals and stores what units write; ends on SIGTERM.
     Collect {
         #[command(flatten)]
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Preflight(trial) => runtime()?.block_on(preflight::run(trial)),
+        Verb::Move(places) => runtime()?.block_on(mover::run(places)),
         Verb::Step { socket } => Ok(step::run(socket.as_ref())?),
         Verb::Fetch(Inside { volume, grant, slice }) => {
             Ok(runtime()?.block_on(fetch::run(fetch::Paths { volume, grant }, &slice))?)

@@ -6,18 +6,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use tradewind_chain::{Preimage, Signer, keys::SignerError};
 use tradewind_gateway_api::{
-    archive::{self, ArchiveError},
     client::{ClientError, Download, GatewayClient, Spread, Upload},
     grant::{GrantToken, GrantTokenError},
-    seal::{OpeningKey, Recipient, SealError, Sealer, open_bytes, seal_bytes},
+    input::{self, InputError, SealedInput},
+    seal::{OpeningKey, Recipient, SealError, open_bytes, seal_bytes},
     template::{Input, TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
 use tradewind_market::{
@@ -25,7 +23,7 @@ use tradewind_market::{
 };
 use tradewind_result::{
     ContentDigest, Limits, TreeError,
-    tree::{Access, Hashing, TreeReader},
+    tree::{Access, TreeReader},
 };
 
 /// What a job's inputs of ConfigMaps and Secrets may hold: the API server bounds each to 1 MiB, a job to 16.
@@ -51,9 +49,9 @@ pub(crate) enum ContentError {
     /// Sealing or opening failed.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// Packing or unpacking failed.
+    /// Files could not be made into an input.
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Input(#[from] InputError),
     /// The files cannot be read back.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -93,22 +91,23 @@ pub(crate) struct Storing<'a> {
 const GRANT_SECONDS: u64 = 24 * 3600;
 
 impl Storing<'_> {
-    /// Leave to store up to `bytes_max` bytes.
-    pub(crate) async fn grant(&self, holder: Hash32, bytes_max: u64) -> Result<GrantToken, ContentError> {
+    /// Leave for us to store up to `bytes_max` bytes.
+    pub(crate) async fn grant(&self, bytes_max: u64) -> Result<GrantToken, ContentError> {
+        self.grant_for(bytes_max, GRANT_SECONDS).await
+    }
+
+    /// Leave to store up to `bytes_max` bytes in our name, for so many seconds.
+    pub(crate) async fn grant_for(&self, bytes_max: u64, seconds: u64) -> Result<GrantToken, ContentError> {
         let grant = StorageGrant {
             signer: self.signer.address(),
             job_id: self.job,
-            holder,
+            holder: holder_of(self.signer.address()),
             max_bytes: bytes_max,
-            expires: self.now.saturating_add(GRANT_SECONDS.into()),
+            expires: self.now.saturating_add(seconds.into()),
             nonce: Nonce::new(self.now.get()),
         };
         let signature = self.signer.sign(&Preimage::message(&self.domain, &grant)).await?;
         Ok(GrantToken::new(grant, HexBytes(signature.as_bytes().to_vec()))?)
-    }
-
-    fn own_holder(&self) -> Hash32 {
-        holder_of(self.signer.address())
     }
 }
 
@@ -129,16 +128,16 @@ pub(crate) async fn store_files(
 ) -> Result<Input, ContentError> {
     let folder = tempfile::tempdir().map_err(|source| scratch(&std::env::temp_dir(), source))?;
     let root = folder.path().to_owned();
-    let packed = tokio::task::spawn_blocking(move || pack_files(&root, &files, &reader))
+    let (file, sealed) = tokio::task::spawn_blocking(move || pack_files(&root, &files, &reader))
         .await
         .map_err(|_| ContentError::Interrupted)??;
-    let token = storing.grant(storing.own_holder(), packed.bytes).await?;
+    let token = storing.grant(sealed.bytes).await?;
     let upload = Upload {
         grant: &token,
         retain_until: Some(storing.until),
         spread: Spread::All,
     };
-    let written = gateways.put_file(&packed.file, &upload).await?;
+    let written = gateways.put_file(&file, &upload).await?;
     let stored = written
         .first()
         .map(|(_, stat)| stat)
@@ -147,21 +146,15 @@ pub(crate) async fn store_files(
         name: name.to_owned(),
         blob: stored.digest,
         stored_bytes: stored.bytes,
-        manifest_digest: packed.manifest_digest,
+        manifest_digest: sealed.manifest_digest,
     })
-}
-
-struct Packed {
-    file: PathBuf,
-    bytes: u64,
-    manifest_digest: ContentDigest,
 }
 
 fn pack_files(
     folder: &Path,
     files: &BTreeMap<String, Vec<u8>>,
     reader: &Recipient,
-) -> Result<Packed, ContentError> {
+) -> Result<(PathBuf, SealedInput), ContentError> {
     let tree = folder.join("tree");
     std::fs::create_dir(&tree).map_err(|source| scratch(&tree, source))?;
     for (name, content) in files {
@@ -170,21 +163,9 @@ fn pack_files(
         std::fs::write(&path, content).map_err(|source| scratch(&path, source))?;
     }
     let directory = TreeReader::open(&tree, Access::AsIs)?;
-    let manifest = directory.manifest(FILES_LIMITS, Hashing::Streamed)?;
     let file = folder.join("sealed");
-    let output = File::create(&file).map_err(|source| scratch(&file, source))?;
-    let mut sealer = Sealer::new(std::slice::from_ref(reader), std::io::BufWriter::new(output))?;
-    archive::pack(&directory, &manifest, &[], &mut sealer)?;
-    let mut output = sealer.finish()?;
-    output.flush().map_err(|source| scratch(&file, source))?;
-    let bytes = std::fs::metadata(&file)
-        .map_err(|source| scratch(&file, source))?
-        .len();
-    Ok(Packed {
-        file,
-        bytes,
-        manifest_digest: manifest.digest(),
-    })
+    let sealed = input::seal_directory(&directory, FILES_LIMITS, reader, &file)?;
+    Ok((file, sealed))
 }
 
 /// Where a template is stored, and what it is.
@@ -205,7 +186,7 @@ pub(crate) async fn store_template(
 ) -> Result<StoredTemplate, ContentError> {
     let digest = template.digest()?;
     let sealed = seal_bytes(&[reader], &template.to_bytes()?)?;
-    let token = storing.grant(storing.own_holder(), sealed.len() as u64).await?;
+    let token = storing.grant(sealed.len() as u64).await?;
     let upload = Upload {
         grant: &token,
         retain_until: Some(storing.until),
@@ -244,7 +225,11 @@ fn scratch(path: &Path, source: std::io::Error) -> ContentError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tradewind_gateway_api::{archive::Unpacker, seal::Opener};
+    use std::fs::File;
+    use tradewind_gateway_api::{
+        archive::{Modes, Unpacker},
+        seal::Opener,
+    };
 
     #[test]
     fn packed_files_are_what_their_reader_unpacks() {
@@ -255,13 +240,13 @@ mod tests {
         ]
         .into();
         let folder = tempfile::tempdir().unwrap();
-        let packed = pack_files(folder.path(), &files, &key.recipient()).unwrap();
-        assert_eq!(packed.bytes, std::fs::metadata(&packed.file).unwrap().len());
+        let (file, sealed) = pack_files(folder.path(), &files, &key.recipient()).unwrap();
+        assert_eq!(sealed.bytes, std::fs::metadata(&file).unwrap().len());
 
         let target = tempfile::tempdir().unwrap();
-        let opened = Opener::new(&key, File::open(&packed.file).unwrap()).unwrap();
-        let unpacker = Unpacker::new(opened, FILES_LIMITS, Some(packed.manifest_digest)).unwrap();
-        unpacker.unpack(target.path()).unwrap();
+        let opened = Opener::new(&key, File::open(&file).unwrap()).unwrap();
+        let unpacker = Unpacker::new(opened, FILES_LIMITS, Some(sealed.manifest_digest)).unwrap();
+        unpacker.unpack(target.path(), Modes::ReadOnly).unwrap();
         for (name, content) in files {
             assert_eq!(std::fs::read(target.path().join(name)).unwrap(), content);
         }

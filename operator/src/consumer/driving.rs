@@ -6,9 +6,10 @@ use tokio::time::Instant;
 use tradewind_chain::{calls, sender::IntentId};
 use tradewind_crds::{
     ComputeJob,
-    compute_job::{Division, JobReason},
+    compute_job::{ComputeJobStatus, Division, JobReason, StoredInput},
     scalar::{DigestText, HashText},
 };
+use tradewind_gateway_api::{results::Wanted, template::Input};
 use tradewind_market::{
     Address, Decimals, GroupIndex, Hash32, Knowledge, Seconds, Terms, TokenAmount, UnitSet, UnixSeconds,
     index::Job,
@@ -23,9 +24,10 @@ use super::{
     before_money,
     content::{self, StoredTemplate},
     delivery,
+    exporting::Undelivered,
     identity::Identity,
     memory::Memo,
-    outputs::{self, Wanted},
+    outputs,
     placing::{self, Search},
     preparing::{self, Prepared},
     publishing,
@@ -167,7 +169,8 @@ impl Consumer {
             delivered: Some(&memo.delivered),
             now,
         });
-        let mut end = None;
+        let (mut end, mut undelivered) = (None, Undelivered::new());
+        let claim = object.spec.outputs.persistent_volume_claim.as_ref();
         for step in steps {
             match step {
                 Step::Seek(wants) => {
@@ -181,6 +184,9 @@ impl Consumer {
                     if let Err(error) = publishing::publish(self, identity, &job, providers, memo).await {
                         blocked = Some((JobReason::GatewayUnavailable, error.to_string()));
                     }
+                }
+                Step::Fetch { group, providers } if claim.is_some() => {
+                    undelivered.insert(group, providers);
                 }
                 Step::Fetch { group, providers } => {
                     blocked = self
@@ -197,6 +203,10 @@ impl Consumer {
                 | Step::Close(_)
                 | Step::Cancel(_) => self.send(view, memo, &job, &step),
             }
+        }
+        if let Some(claim) = claim.filter(|_| !undelivered.is_empty()) {
+            let exported = self.export(subject, memo, finalized, claim, &undelivered).await;
+            blocked = exported.err().or(blocked);
         }
         match end {
             Some(how) => match self.finish(subject, memo, &job, how, now).await {
@@ -267,6 +277,7 @@ impl Consumer {
         Ok(Prepared {
             image: template.image,
             template: stored,
+            inputs: template.inputs,
         })
     }
 
@@ -547,25 +558,62 @@ pub(super) fn pinned(object: &ComputeJob, memo: &Memo) -> Option<Prepared> {
         let status = object.status.as_ref()?;
         let template = status.template.as_ref()?;
         let digest: Hash32 = template.digest.as_str().parse().ok()?;
-        let mut blob = [0; 32];
-        hex::decode_to_slice(template.blob.hex().ok()?, &mut blob).ok()?;
         Some(Prepared {
             image: status.image.clone()?,
             template: StoredTemplate {
-                blob: ContentDigest::from_bytes(blob),
+                blob: digest_of(&template.blob)?,
                 digest: ContentDigest::from_bytes(*digest.as_bytes()),
             },
+            inputs: stored_inputs(status),
         })
     };
     memo.prepared.clone().or_else(of_status)
 }
 
+/// The inputs that a job's status says it stored.
+pub(super) fn stored_inputs(status: &ComputeJobStatus) -> Vec<Input> {
+    let inputs = status.template.iter().flat_map(|template| &template.inputs);
+    inputs
+        .filter_map(|input| {
+            Some(Input {
+                name: input.name.clone(),
+                blob: digest_of(&input.blob)?,
+                stored_bytes: input.stored_bytes,
+                manifest_digest: digest_of(&input.manifest)?,
+            })
+        })
+        .collect()
+}
+
 /// As the status holds it.
-pub(crate) fn written_template(stored: &StoredTemplate) -> tradewind_crds::compute_job::StoredTemplate {
+pub(crate) fn written_template(prepared: &Prepared) -> tradewind_crds::compute_job::StoredTemplate {
+    let stored = &prepared.template;
     tradewind_crds::compute_job::StoredTemplate {
-        blob: DigestText(format!("blake3:{}", hex::encode(stored.blob.as_bytes()))),
+        blob: digest_text(stored.blob),
         digest: HashText(Hash32::from_bytes(*stored.digest.as_bytes()).to_string()),
+        inputs: prepared
+            .inputs
+            .iter()
+            .map(|input| StoredInput {
+                name: input.name.clone(),
+                blob: digest_text(input.blob),
+                stored_bytes: input.stored_bytes,
+                manifest: digest_text(input.manifest_digest),
+            })
+            .collect(),
     }
+}
+
+/// A digest as objects hold it.
+fn digest_text(digest: ContentDigest) -> DigestText {
+    DigestText(format!("blake3:{}", hex::encode(digest.as_bytes())))
+}
+
+/// A digest from how objects hold it.
+pub(super) fn digest_of(text: &DigestText) -> Option<ContentDigest> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.hex().ok()?, &mut bytes).ok()?;
+    Some(ContentDigest::from_bytes(bytes))
 }
 
 fn agreed_units(job: &Job<'_>) -> UnitSet {

@@ -3,8 +3,9 @@
 //! A pass over a job goes through the same phases each time: observe (objects, chain, gateways), validate (every
 //! refusal by name), plan (pure), apply, and at last the status. Why a pass was made is not known to it. Data flows
 //! [`identity`] → [`quoting`] ([`placing`], [`offers`], [`terms`]) → [`deposit`], [`spending`] → [`preparing`]
-//! ([`sources`], [`template`], [`content`]) → [`opening`], [`driving`] (by [`tradewind_market::plan::consumer`];
-//! [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`] → [`status`], [`due`], [`news`].
+//! ([`sources`], [`importing`], [`template`], [`content`]) → [`opening`], [`driving`] (by
+//! [`tradewind_market::plan::consumer`]; [`acting`], [`publishing`], [`mailbox`]) → [`outputs`], [`delivery`],
+//! [`exporting`] → [`status`], [`due`], [`news`]. [`movers`] run what moves more than an object of the API holds.
 
 mod acting;
 mod cancel;
@@ -14,9 +15,12 @@ mod deposit;
 mod detached;
 mod driving;
 mod due;
+mod exporting;
 mod identity;
+mod importing;
 mod mailbox;
 mod memory;
+mod movers;
 mod news;
 mod offers;
 mod opening;
@@ -26,6 +30,7 @@ mod preparing;
 mod publishing;
 mod quoting;
 mod reconcile;
+mod rights;
 mod sources;
 mod spending;
 mod status;

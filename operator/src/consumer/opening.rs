@@ -112,9 +112,7 @@ impl Consumer {
         now: UnixSeconds,
     ) -> Result<Prepared, Stage> {
         let Subject {
-            object,
-            namespace,
-            identity,
+            namespace, identity, ..
         } = subject;
         let covered = async || {
             let quote = self.quote(view, subject, memo, asked, None, now).await?;
@@ -126,13 +124,13 @@ impl Consumer {
             };
             self.cover(view, namespace, want).await
         };
-        preparing::prepare(self, object, namespace, identity, asked, shell::now(), covered).await
+        preparing::prepare(self, subject, asked, shell::now(), covered).await
     }
 
-    /// What is on its way is looked at again soon.
+    /// What is on its way is looked at again soon; movers, too, tell nobody when they are done.
     fn wait_after(&self, stage: &Stage) -> Duration {
         match stage {
-            Stage::BeforeMoney(JobReason::Depositing, _) => self.pace(),
+            Stage::BeforeMoney(JobReason::Depositing | JobReason::Uploading, _) => self.pace(),
             Stage::BeforeMoney(..)
             | Stage::Refused(..)
             | Stage::OnChain(_)

@@ -10,7 +10,8 @@ use super::{
     Consumer,
     content::{self, ContentError, StoredTemplate, Storing},
     delivery,
-    identity::Identity,
+    driving::Subject,
+    rights::Rights,
     sources::{self, NamedSource, Source, SourceError},
     spending,
     status::Stage,
@@ -29,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) image: String,
     /// The template as stored.
     pub(crate) template: StoredTemplate,
+    /// Its inputs as stored.
+    pub(crate) inputs: Vec<Input>,
 }
 
 /// What a spec asks for in money and place, with the token's decimals; or why it cannot be carried out.
@@ -65,20 +68,24 @@ pub(crate) fn refuse_spec(error: &SpecRefusal) -> Stage {
 /// template.
 pub(crate) async fn prepare(
     consumer: &Consumer,
-    object: &ComputeJob,
-    namespace: &str,
-    identity: &Identity,
+    subject: Subject<'_>,
     asked: &Asked,
     now: UnixSeconds,
     covered: impl AsyncFnOnce() -> Result<(), Stage>,
 ) -> Result<Prepared, Stage> {
+    let Subject {
+        object,
+        namespace,
+        identity,
+    } = subject;
     let context = &consumer.context;
+    let rights = Rights::new(&context.args);
     let image = resolve(consumer, &object.spec.template.image).await?;
-    let inputs = sources::observe_inputs(&context.client, namespace, &object.spec)
+    let inputs = sources::observe_inputs(&context.client, rights, namespace, &object.spec)
         .await
         .map_err(|error| refuse_source(&error))?;
     let is_ours = |map: &ConfigMap| delivery::is_of(map, identity.id);
-    sources::check_outputs(&context.client, namespace, &object.spec, is_ours)
+    sources::check_outputs(&context.client, rights, namespace, &object.spec, is_ours)
         .await
         .map_err(|error| refuse_source(&error))?;
     let limited = spending::has_limit(&context.client, namespace, asked.token).await;
@@ -105,17 +112,18 @@ pub(crate) async fn prepare(
     build(Vec::new())?;
     covered().await?;
     let storing = storing(consumer, identity.id, asked, now);
-    let mut stored = Vec::with_capacity(inputs.len());
-    for NamedSource { name, source } in inputs {
-        let reader = identity.job_key.recipient();
-        let input = match source {
-            Source::Files(files) => {
-                content::store_files(&context.gateways, &storing, &name, files, reader).await
-            }
-        };
-        stored.push(input.map_err(|error| refuse_content(&error))?);
+    // First what takes several passes: what is stored here would be stored again at each of them.
+    let mut stored = consumer.import(subject, &inputs, &storing, now).await?;
+    for (place, NamedSource { name, source }) in inputs.into_iter().enumerate() {
+        if let Source::Files(files) = source {
+            let reader = identity.job_key.recipient();
+            let input = content::store_files(&context.gateways, &storing, &name, files, reader).await;
+            stored.push((place, input.map_err(|error| refuse_content(&error))?));
+        }
     }
-    let template = build(stored)?;
+    stored.sort_by_key(|(place, _)| *place);
+    let stored: Vec<Input> = stored.into_iter().map(|(_, input)| input).collect();
+    let template = build(stored.clone())?;
     let template = content::store_template(
         &context.gateways,
         &storing,
@@ -127,6 +135,7 @@ pub(crate) async fn prepare(
     Ok(Prepared {
         image: image.pinned,
         template,
+        inputs: stored,
     })
 }
 
@@ -161,13 +170,16 @@ async fn resolve(consumer: &Consumer, image: &str) -> Result<ResolvedImage, Stag
     consumer.registries.resolve(&reference).await.map_err(explain)
 }
 
-fn refuse_source(error: &SourceError) -> Stage {
+pub(super) fn refuse_source(error: &SourceError) -> Stage {
     let reason = match error {
         SourceError::Missing { .. } => JobReason::SourceMissing,
-        SourceError::NotAllowed { .. } | SourceError::Forbidden { .. } | SourceError::Occupied { .. } => {
-            JobReason::SourceNotAllowed
-        }
-        SourceError::Unsupported { .. } => JobReason::InvalidSpec,
+        SourceError::NotAllowed { .. }
+        | SourceError::Forbidden { .. }
+        | SourceError::ReadOnly { .. }
+        | SourceError::RunAs { .. }
+        | SourceError::ForeignBlob { .. }
+        | SourceError::Occupied { .. } => JobReason::SourceNotAllowed,
+        SourceError::Digest { .. } => JobReason::InvalidSpec,
         SourceError::Api { .. } => JobReason::Waiting,
     };
     Stage::Refused(reason, error.to_string())
@@ -183,7 +195,7 @@ fn refuse_content(error: &ContentError) -> Stage {
             Stage::BeforeMoney(JobReason::GatewayUnavailable, gateway.to_string())
         }
         ContentError::Template(error) => Stage::Refused(JobReason::InvalidSpec, error.to_string()),
-        ContentError::Tree(_) | ContentError::Archive(_) => {
+        ContentError::Tree(_) | ContentError::Input(_) => {
             Stage::Refused(JobReason::SourceTooLarge, error.to_string())
         }
         ContentError::Sign(_)

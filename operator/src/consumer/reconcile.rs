@@ -359,7 +359,7 @@ impl Consumer {
             image: prepared.as_ref().map(|prepared| prepared.image.clone()),
             template: prepared
                 .as_ref()
-                .map(|prepared| written_template(&prepared.template)),
+                .map(written_template),
             division,
             chain,
             decimals,

@@ -1,4 +1,5 @@
-//! Reads what a job names as its inputs out of the job's own namespace, and looks at what it names as its outputs.
+//! Reads what a job names as its inputs out of the job's own namespace, and looks at what it names as its outputs. What
+//! has to be moved ([`super::importing`], [`super::exporting`]) is only looked at here.
 //!
 //! Only objects that carry the label `tradewind.dev/allow` are touched, so that a job's author reaches nothing
 //! through the operator that the namespace's owner did not set out for jobs.
@@ -7,16 +8,81 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Secret},
+    api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret},
 };
 use kube::{Api, Client, Resource, ResourceExt};
-use tradewind_crds::{ALLOW_LABEL, ComputeJobSpec, source::Input};
+use tradewind_crds::{
+    ALLOW_LABEL, ComputeJobSpec, RUN_AS_ANNOTATION,
+    source::{ClaimPath, Input},
+};
+use tradewind_result::ContentDigest;
+
+use super::{
+    driving::digest_of,
+    rights::{Right, Rights},
+};
+
+const CONFIG_MAP: &str = "ConfigMap";
+const SECRET: &str = "Secret";
+const CLAIM: &str = "PersistentVolumeClaim";
 
 /// What an input consists of, as far as it can be known without moving bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Files that were read.
     Files(BTreeMap<String, Vec<u8>>),
+    /// A directory of a claim.
+    Claim(ClaimPath),
+    /// A file on the web.
+    Web {
+        /// Where.
+        url: String,
+        /// What it must be.
+        digest: ContentDigest,
+    },
+    /// An input that an earlier job stored.
+    Blob(ContentDigest),
+}
+
+impl Source {
+    /// Whether a mover brings it.
+    pub(crate) fn is_moved(&self) -> bool {
+        match self {
+            Self::Files(_) => false,
+            Self::Claim(_) | Self::Web { .. } | Self::Blob(_) => true,
+        }
+    }
+}
+
+/// User and group that a mover runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunAs {
+    /// Numeric, never 0.
+    pub(crate) user: u32,
+    /// Numeric, never 0.
+    pub(crate) group: u32,
+}
+
+impl Default for RunAs {
+    /// The user that the program's image names.
+    fn default() -> Self {
+        Self {
+            user: 65532,
+            group: 65532,
+        }
+    }
+}
+
+impl RunAs {
+    /// From `UID:GID`.
+    fn parse(text: &str) -> Option<Self> {
+        let (user, group) = text.split_once(':')?;
+        let number = |text: &str| text.parse().ok().filter(|number| *number != 0);
+        Some(Self {
+            user: number(user)?,
+            group: number(group)?,
+        })
+    }
 }
 
 /// An input by name.
@@ -50,22 +116,46 @@ pub(crate) enum SourceError {
         name: String,
     },
     /// The operator has no right to read it.
-    #[error(
-        "{kind} {name} cannot be read by the operator: bind the secret-reader ClusterRole to its ServiceAccount in this namespace"
-    )]
+    #[error("{kind} {name} cannot be read by the operator: {remedy}")]
     Forbidden {
         /// Which kind.
         kind: &'static str,
         /// Its name.
         name: String,
+        /// What gives it the right.
+        remedy: String,
     },
-    /// This kind of source or target is not served by this version.
-    #[error("{name}: {what}")]
-    Unsupported {
+    /// A claim that results are to go to can only be read.
+    #[error("PersistentVolumeClaim {name} can only be read (accessModes: ReadOnlyMany): name one that can be written")]
+    ReadOnly {
+        /// Its name.
+        name: String,
+    },
+    /// A claim's annotation cannot be read.
+    #[error(
+        "PersistentVolumeClaim {name} says {RUN_AS_ANNOTATION}: {text:?}; it must be UID:GID, two numbers other than 0, such as 1000:1000"
+    )]
+    RunAs {
+        /// Its name.
+        name: String,
+        /// What it says.
+        text: String,
+    },
+    /// A digest cannot be read.
+    #[error("input {name}: {text:?} is no digest")]
+    Digest {
         /// Which input.
         name: String,
-        /// What, and what to do instead.
-        what: &'static str,
+        /// What it says.
+        text: String,
+    },
+    /// The blob is not one of this namespace.
+    #[error(
+        "no job of this namespace has stored the blob {blob} as an input: name one of status.template.inputs of a job that is still there"
+    )]
+    ForeignBlob {
+        /// Its digest.
+        blob: String,
     },
     /// A ConfigMap to write to exists already and is not ours.
     #[error("ConfigMap {name} exists already and is never overwritten: delete it, or name another")]
@@ -89,6 +179,7 @@ pub(crate) enum SourceError {
 /// Reads every input that the job names.
 pub(crate) async fn observe_inputs(
     client: &Client,
+    rights: Rights<'_>,
     namespace: &str,
     spec: &ComputeJobSpec,
 ) -> Result<Vec<NamedSource>, SourceError> {
@@ -96,19 +187,24 @@ pub(crate) async fn observe_inputs(
     for input in &spec.inputs {
         sources.push(NamedSource {
             name: input.name.clone(),
-            source: observe_input(client, namespace, input).await?,
+            source: observe_input(client, rights, namespace, input).await?,
         });
     }
     Ok(sources)
 }
 
-async fn observe_input(client: &Client, namespace: &str, input: &Input) -> Result<Source, SourceError> {
+async fn observe_input(
+    client: &Client,
+    rights: Rights<'_>,
+    namespace: &str,
+    input: &Input,
+) -> Result<Source, SourceError> {
     if let Some(reference) = &input.config_map {
-        let map: ConfigMap = get_allowed(client, namespace, "ConfigMap", &reference.name).await?;
+        let map: ConfigMap = get_allowed(client, rights, namespace, CONFIG_MAP, &reference.name).await?;
         return Ok(Source::Files(files_of_config_map(map)));
     }
     if let Some(reference) = &input.secret {
-        let secret: Secret = get_allowed(client, namespace, "Secret", &reference.name).await?;
+        let secret: Secret = get_allowed(client, rights, namespace, SECRET, &reference.name).await?;
         let files = secret.data.unwrap_or_default();
         return Ok(Source::Files(
             files
@@ -117,23 +213,52 @@ async fn observe_input(client: &Client, namespace: &str, input: &Input) -> Resul
                 .collect(),
         ));
     }
-    let unsupported = |what| SourceError::Unsupported {
+    if let Some(path) = &input.persistent_volume_claim {
+        observe_claim(client, rights, namespace, &path.claim_name, true).await?;
+        return Ok(Source::Claim(path.clone()));
+    }
+    let digest = input.digest.as_ref().or(input.blob.as_ref());
+    let text = digest.map(|digest| digest.as_str().to_owned()).unwrap_or_default();
+    let digest = digest.and_then(digest_of).ok_or_else(|| SourceError::Digest {
         name: input.name.clone(),
-        what,
-    };
-    if input.persistent_volume_claim.is_some() {
-        return Err(unsupported(
-            "volumes are not served by this version: put the files into a ConfigMap",
-        ));
+        text,
+    })?;
+    Ok(match &input.url {
+        Some(url) => Source::Web {
+            url: url.clone(),
+            digest,
+        },
+        None => Source::Blob(digest),
+    })
+}
+
+/// Whether the claim may be used so, and as whom a mover uses it.
+pub(crate) async fn observe_claim(
+    client: &Client,
+    rights: Rights<'_>,
+    namespace: &str,
+    name: &str,
+    read_only: bool,
+) -> Result<RunAs, SourceError> {
+    let claim: PersistentVolumeClaim = get_allowed(client, rights, namespace, CLAIM, name).await?;
+    check_claim(&claim, name, read_only)
+}
+
+fn check_claim(claim: &PersistentVolumeClaim, name: &str, read_only: bool) -> Result<RunAs, SourceError> {
+    let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+    let is_written = modes.is_none_or(|modes| modes.iter().any(|mode| mode != "ReadOnlyMany"));
+    if !read_only && !is_written {
+        return Err(SourceError::ReadOnly {
+            name: name.to_owned(),
+        });
     }
-    if input.url.is_some() {
-        return Err(unsupported(
-            "url is not served by this version: put the file into a ConfigMap",
-        ));
+    match claim.annotations().get(RUN_AS_ANNOTATION) {
+        None => Ok(RunAs::default()),
+        Some(text) => RunAs::parse(text).ok_or_else(|| SourceError::RunAs {
+            name: name.to_owned(),
+            text: text.clone(),
+        }),
     }
-    Err(unsupported(
-        "blob is not served by this version: put the files into a ConfigMap",
-    ))
 }
 
 fn files_of_config_map(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
@@ -153,17 +278,13 @@ fn files_of_config_map(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
 /// Looks whether outputs can go where the job wants them; `job_annotation` marks a ConfigMap that is ours already.
 pub(crate) async fn check_outputs(
     client: &Client,
+    rights: Rights<'_>,
     namespace: &str,
     spec: &ComputeJobSpec,
     is_ours: impl Fn(&ConfigMap) -> bool,
 ) -> Result<(), SourceError> {
-    if spec.outputs.persistent_volume_claim.is_some() {
-        let what =
-            "volumes are not served by this version: let results stay on the gateway, or name a ConfigMap";
-        return Err(SourceError::Unsupported {
-            name: "outputs".to_owned(),
-            what,
-        });
+    if let Some(path) = &spec.outputs.persistent_volume_claim {
+        observe_claim(client, rights, namespace, &path.claim_name, false).await?;
     }
     if let Some(reference) = &spec.outputs.config_map {
         let name = &reference.name;
@@ -171,7 +292,7 @@ pub(crate) async fn check_outputs(
         let existing = api
             .get_opt(name)
             .await
-            .map_err(|source| explain("ConfigMap", name, source))?;
+            .map_err(|source| explain(rights, namespace, CONFIG_MAP, name, source))?;
         if existing.is_some_and(|map| !is_ours(&map)) {
             return Err(SourceError::Occupied { name: name.clone() });
         }
@@ -181,6 +302,7 @@ pub(crate) async fn check_outputs(
 
 async fn get_allowed<K>(
     client: &Client,
+    rights: Rights<'_>,
     namespace: &str,
     kind: &'static str,
     name: &str,
@@ -195,7 +317,7 @@ where
     let found = api
         .get_opt(name)
         .await
-        .map_err(|source| explain(kind, name, source))?;
+        .map_err(|source| explain(rights, namespace, kind, name, source))?;
     let object = found.ok_or_else(|| SourceError::Missing {
         kind,
         name: name.to_owned(),
@@ -214,10 +336,23 @@ where
     }
 }
 
-fn explain(kind: &'static str, name: &str, source: kube::Error) -> SourceError {
+fn explain(
+    rights: Rights<'_>,
+    namespace: &str,
+    kind: &'static str,
+    name: &str,
+    source: kube::Error,
+) -> SourceError {
     let name = name.to_owned();
     match source {
-        kube::Error::Api(status) if status.is_forbidden() => SourceError::Forbidden { kind, name },
+        kube::Error::Api(status) if status.is_forbidden() => {
+            let remedy = match kind {
+                SECRET => rights.command(Right::ReadSecrets, namespace),
+                CLAIM => rights.command(Right::Move, namespace),
+                _ => "add the namespace to the chart's consumer.namespaces".to_owned(),
+            };
+            SourceError::Forbidden { kind, name, remedy }
+        }
         source => SourceError::Api { kind, name, source },
     }
 }
@@ -237,5 +372,39 @@ mod tests {
         assert_eq!(files["scene.pov"], b"sphere {}");
         assert_eq!(files["map.png"], [0x89, 0x50]);
         assert_eq!(files.len(), 2);
+    }
+
+    fn check(annotation: Option<&str>, modes: &[&str], read_only: bool) -> Result<RunAs, String> {
+        let claim = PersistentVolumeClaim {
+            metadata: kube::api::ObjectMeta {
+                annotations: annotation.map(|text| [(RUN_AS_ANNOTATION.to_owned(), text.to_owned())].into()),
+                ..kube::api::ObjectMeta::default()
+            },
+            spec: Some(k8s_openapi::api::core::v1::PersistentVolumeClaimSpec {
+                access_modes: Some(modes.iter().map(ToString::to_string).collect()),
+                ..k8s_openapi::api::core::v1::PersistentVolumeClaimSpec::default()
+            }),
+            ..PersistentVolumeClaim::default()
+        };
+        check_claim(&claim, "renders", read_only).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_claim_says_as_whom_it_is_used_and_never_as_root() {
+        let of = |user, group| Ok(RunAs { user, group });
+        assert_eq!(check(None, &["ReadWriteOnce"], false), of(65532, 65532));
+        assert_eq!(check(Some("1000:100"), &["ReadWriteOnce"], false), of(1000, 100));
+        for wrong in ["0:0", "0:1000", "1000:0", "1000", "", "me:us", "-1:5", "1:2:3"] {
+            let refused = check(Some(wrong), &["ReadWriteOnce"], false).unwrap_err();
+            assert!(refused.contains("UID:GID"), "{wrong}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_can_only_be_read_takes_no_results() {
+        assert!(check(None, &["ReadOnlyMany"], true).is_ok());
+        assert!(check(None, &["ReadOnlyMany", "ReadWriteMany"], false).is_ok());
+        let refused = check(None, &["ReadOnlyMany"], false).unwrap_err();
+        assert!(refused.contains("can only be read"), "{refused}");
     }
 }

@@ -6,7 +6,8 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::ClientError;
 
-pub(super) fn config() -> Result<ClientConfig, ClientError> {
+/// The settings of a client that trusts the system's roots; `SSL_CERT_FILE` names others.
+pub fn config() -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     // A certificate that cannot be read is one fewer to trust: connections that need it fail by themselves.
     let (_added, _ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

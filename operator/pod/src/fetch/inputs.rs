@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tradewind_gateway_api::archive::{ArchiveError, Unpacker};
+use tradewind_gateway_api::archive::{ArchiveError, Modes, Unpacker};
 use tradewind_gateway_api::client::{ClientError, Download, Fault, GatewayClient};
 use tradewind_gateway_api::seal::{self, Opener, OpeningKey, SEALING_OVERHEAD_BYTES, SealError};
 use tradewind_gateway_api::slice::{AbstainCause, Abstention, INPUT_LIMITS};
@@ -136,7 +136,7 @@ fn unpack(key: &OpeningKey, input: &Input, sealed: &Path, target: &Path) -> Resu
     let opener =
         Opener::new(key, file).map_err(|error| seal_abstention(&error, AbstainCause::Inputs, &what))?;
     let unpacked = Unpacker::new(opener, INPUT_LIMITS, Some(input.manifest_digest))
-        .and_then(|archive| archive.unpack(target));
+        .and_then(|archive| archive.unpack(target, Modes::ReadOnly));
     match unpacked {
         Ok(_) => Ok(()),
         Err(ArchiveError::Write { path, source }) => Err(FetchError::Volume {

@@ -399,7 +399,7 @@ impl Pod {
         let unpacker = Unpacker::new(opener, LIMITS, Some(unit.manifest_digest)).unwrap();
         let note = serde_json::from_slice(unpacker.note()).unwrap();
         let target = tempfile::tempdir().unwrap();
-        let manifest = unpacker.unpack(target.path()).unwrap();
+        let manifest = unpacker.unpack(target.path(), archive::Modes::ReadOnly).unwrap();
         let read = |path: &str| fs::read(target.path().join(path)).unwrap();
         let files = manifest
             .entries()
