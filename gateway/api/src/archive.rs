@@ -423,9 +423,11 @@ impl Target {
     /// Closes all but the first `keep` directories, now with their final modes.
     fn leave(&mut self, keep: usize) -> Result<(), ArchiveError> {
         for (name, directory) in self.directories.drain(keep..).rev() {
-            rustix::fs::fchmod(&directory, self.modes.of_directories()).map_err(|error| ArchiveError::Write {
-                path: name,
-                source: error.into(),
+            rustix::fs::fchmod(&directory, self.modes.of_directories()).map_err(|error| {
+                ArchiveError::Write {
+                    path: name,
+                    source: error.into(),
+                }
             })?;
         }
         Ok(())

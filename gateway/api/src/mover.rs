@@ -6,9 +6,7 @@
 //! to one earlier input of the same namespace, or leave to store one input.
 
 use serde::{Deserialize, Serialize};
-use tradewind_market::{
-    Address, Hash32, JobId, RoundId, UnitSet, Units, UnixSeconds, geometry::UnitRange,
-};
+use tradewind_market::{Address, Hash32, JobId, RoundId, UnitSet, Units, UnixSeconds, geometry::UnitRange};
 use tradewind_result::{ContentDigest, Limits};
 
 use crate::{
@@ -94,7 +92,11 @@ pub struct ImportTask {
 
 /// Where an input comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum ImportSource {
     /// The mounted volume.
     Claim {
@@ -126,7 +128,11 @@ pub enum ImportSource {
 
 /// What the mover did, or why it did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum MoverReport {
     /// All groups are on the volume.
     Exported {
@@ -263,13 +269,13 @@ mod tests {
 
     #[test]
     fn the_longest_reports_fit_the_kubelets_limit_and_come_back() {
-        let odd: UnitSet = (0..100_000).map(|unit| UnitIndex::new(2 * unit + 1)).fold(
-            UnitSet::new(),
-            |mut set, unit| {
-                set.insert(unit);
-                set
-            },
-        );
+        let odd: UnitSet =
+            (0..100_000)
+                .map(|unit| UnitIndex::new(2 * unit + 1))
+                .fold(UnitSet::new(), |mut set, unit| {
+                    set.insert(unit);
+                    set
+                });
         let reports = [
             MoverReport::exported(Units::new(u32::MAX), &odd),
             // Control characters are what JSON makes longest.

@@ -170,9 +170,7 @@ pub async fn get_index(
         .ok_or(ResultsError::NoIndex { provider })?;
     let statement = &index.statement;
     let refuse = |what| Err(ResultsError::Index { provider, what });
-    if statement.job_id != wanted.job
-        || statement.round_id != wanted.round
-        || statement.provider != provider
+    if statement.job_id != wanted.job || statement.round_id != wanted.round || statement.provider != provider
     {
         return refuse("it is of another round or seat");
     }
@@ -212,12 +210,7 @@ pub async fn fetch(
 /// Whether these results, in ascending order, are those that were agreed on.
 pub fn is_agreed(wanted: &Wanted, units: &[FetchedUnit]) -> Result<bool, RootError> {
     let results: Vec<UnitResult> = units.iter().map(FetchedUnit::result).collect();
-    let root = result_root(
-        Tree::A,
-        wanted.job.as_bytes(),
-        wanted.salt.as_bytes(),
-        &results,
-    )?;
+    let root = result_root(Tree::A, wanted.job.as_bytes(), wanted.salt.as_bytes(), &results)?;
     Ok(root == Root::from_bytes(*wanted.root.as_bytes()))
 }
 

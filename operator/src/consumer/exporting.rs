@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use tradewind_crds::{compute_job::JobReason, source::ClaimPath};
+use tradewind_crds::{
+    compute_job::JobReason,
+    source::{ClaimPath, Input},
+};
 use tradewind_gateway_api::{
     mover::{ExportGroup, ExportTask, MoverReport, MoverTask},
     results::sealed_bytes_max,
@@ -96,7 +99,9 @@ impl Consumer {
         let Some(job) = finalized else {
             return Ok(());
         };
-        let groups = job.groups().map(|(index, group)| (index, is_decided(&group.state)));
+        let groups = job
+            .groups()
+            .map(|(index, group)| (index, is_decided(&group.state)));
         let ready = batches(groups, |group| undelivered.contains_key(&group));
         if ready.is_empty() {
             return Ok(());
@@ -108,12 +113,18 @@ impl Consumer {
         for batch in ready {
             match standing(&pods, Errand::Out(batch.number), shell::now()) {
                 Standing::Done(MoverReport::Exported { exited_badly, .. }) => {
-                    for units in batch.groups.iter().filter_map(|group| job.terms.shape.group_units(*group)) {
+                    for units in batch
+                        .groups
+                        .iter()
+                        .filter_map(|group| job.terms.shape.group_units(*group))
+                    {
                         memo.delivered = memo.delivered.union(&units.to_set());
                     }
                     memo.exited_badly = memo.exited_badly.union(&exited_badly);
                 }
-                Standing::Done(other) => hindrance = Err(blocked(&format!("a mover did what it was not asked: {other:?}"))),
+                Standing::Done(other) => {
+                    hindrance = Err(blocked(&format!("a mover did what it was not asked: {other:?}")))
+                }
                 Standing::UnderWay(what) => {
                     at_work += 1;
                     hindrance = hindrance.and(Err((JobReason::Delivering, what)));
@@ -135,6 +146,23 @@ impl Consumer {
             }
         }
         hindrance
+    }
+
+    /// Removes movers that are done with; what stays goes with the job's object.
+    pub(super) async fn sweep_movers(&self, subject: Subject<'_>) {
+        let spec = &subject.object.spec;
+        let moves = |input: &Input| input.config_map.is_none() && input.secret.is_none();
+        if spec.outputs.persistent_volume_claim.is_none() && !spec.inputs.iter().any(moves) {
+            return;
+        }
+        let movers = self.movers(subject);
+        let swept = match movers.observe().await {
+            Ok(pods) => movers.remove(pods.iter()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
+            tracing::info!(job = %subject.identity.id, %error, "mover pods stay until the job's object goes");
+        }
     }
 
     /// Whether this replica may have effects.
@@ -173,7 +201,14 @@ impl Consumer {
         };
         let passage = sealed_bytes_max(*limits).saturating_add(PASSAGE_BYTES);
         self.movers(subject)
-            .start(pods, Errand::Out(batch.number), attempt, Some(&mount), passage, &task)
+            .start(
+                pods,
+                Errand::Out(batch.number),
+                attempt,
+                Some(&mount),
+                passage,
+                &task,
+            )
             .await
             .map_err(|error| blocked(&error))
     }
@@ -218,7 +253,12 @@ mod tests {
         let groups = (0..600).map(|group| (GroupIndex::new(group), decided(group)));
         let found: Vec<(u32, Vec<u32>)> = batches(groups, |group| undelivered.contains(&group.get()))
             .into_iter()
-            .map(|batch| (batch.number, batch.groups.iter().map(|group| group.get()).collect()))
+            .map(|batch| {
+                (
+                    batch.number,
+                    batch.groups.iter().map(|group| group.get()).collect(),
+                )
+            })
             .collect();
         let expected: Vec<(u32, Vec<u32>)> = expected
             .iter()
@@ -231,7 +271,11 @@ mod tests {
     fn a_batch_is_brought_once_nothing_in_it_can_change() {
         check(|_| true, &[], &[]);
         check(|_| false, &[0, 300], &[]);
-        check(|_| true, &[0, 255, 256, 599], &[(0, &[0, 255]), (1, &[256]), (2, &[599])]);
+        check(
+            |_| true,
+            &[0, 255, 256, 599],
+            &[(0, &[0, 255]), (1, &[256]), (2, &[599])],
+        );
         check(|group| group != 300, &[0, 299, 599], &[(0, &[0]), (2, &[599])]);
     }
 }

@@ -88,7 +88,9 @@ impl Consumer {
                 Standing::Due(attempt) => {
                     if self.may_act() {
                         let planned = self.plan_move(subject, &named.source).await?;
-                        let task = self.import_task(subject.identity, planned.source, storing).await?;
+                        let task = self
+                            .import_task(subject.identity, planned.source, storing)
+                            .await?;
                         let (mount, room) = (planned.mount.as_ref(), planned.passage_bytes_max);
                         movers
                             .start(&pods, errand, attempt, mount, room, &task)
@@ -107,7 +109,8 @@ impl Consumer {
             .fold(0_u64, |sum, (_, input)| sum.saturating_add(input.stored_bytes));
         let most = sealed_bytes_max(self.input_limits());
         if bytes > most {
-            let message = format!("the inputs have {bytes} bytes in all, more than the {most} that are moved");
+            let message =
+                format!("the inputs have {bytes} bytes in all, more than the {most} that are moved");
             return Err(Stage::Refused(JobReason::SourceTooLarge, message));
         }
         Ok(inputs)
@@ -125,9 +128,10 @@ impl Consumer {
         match source {
             Source::Claim(path) => {
                 let (client, rights) = (&self.context.client, Rights::new(&self.context.args));
-                let run_as = sources::observe_claim(client, rights, subject.namespace, &path.claim_name, true)
-                    .await
-                    .map_err(|error| refuse_source(&error))?;
+                let run_as =
+                    sources::observe_claim(client, rights, subject.namespace, &path.claim_name, true)
+                        .await
+                        .map_err(|error| refuse_source(&error))?;
                 Ok(Move {
                     source: ImportSource::Claim {
                         sub_path: path.sub_path.clone(),
@@ -179,9 +183,7 @@ impl Consumer {
             inputs.into_iter().find(|input| input.blob == blob)
         };
         let is_it = |other: &super::Guarded| match &other.0 {
-            Ok(job) => {
-                job.metadata.namespace.as_deref() == Some(subject.namespace) && stored(job).is_some()
-            }
+            Ok(job) => job.metadata.namespace.as_deref() == Some(subject.namespace) && stored(job).is_some(),
             Err(_) => false,
         };
         let found = self

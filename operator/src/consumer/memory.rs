@@ -20,6 +20,8 @@ pub(crate) struct Memo {
     pub(crate) mailbox: Mailbox,
     /// What was stored for it.
     pub(crate) prepared: Option<Prepared>,
+    /// Whether the movers of its inputs were removed.
+    pub(crate) swept: bool,
     /// When seats were last looked for.
     pub(crate) sought: Option<Instant>,
     /// The last wish to fill seats.

@@ -16,7 +16,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tradewind_crds::ComputeJob;
 use tradewind_gateway_api::mover::{
     CLAIM_PATH, MOVE_VERB, MoverCause, MoverReport, MoverTask, PASSAGE_PATH, ROOTS_KEY, TASK_KEY, TASK_PATH,
@@ -150,11 +150,12 @@ pub(crate) fn standing(pods: &[Pod], errand: Errand, now: UnixSeconds) -> Standi
                 Some(MoverReport::Failed { cause, detail }) => {
                     (Some(cause), format!("{detail}: {}", cause.remedy()))
                 }
-                Some(MoverReport::Exported { .. } | MoverReport::Imported { .. }) | None => {
-                    (None, died(pod))
-                }
+                Some(MoverReport::Exported { .. } | MoverReport::Imported { .. }) | None => (None, died(pod)),
             };
-            Standing::Failed(cause, format!("{} (attempt {attempt}) failed: {what}", pod.name_any()))
+            Standing::Failed(
+                cause,
+                format!("{} (attempt {attempt}) failed: {what}", pod.name_any()),
+            )
         }
         _ => waiting(pod, container, now),
     }
@@ -168,7 +169,10 @@ fn waiting(pod: &Pod, container: Option<&ContainerStatus>, now: UnixSeconds) -> 
     }
     let waits = state.and_then(|state| state.waiting.as_ref());
     let reason = waits.and_then(|waits| waits.reason.as_deref());
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
     let unscheduled = conditions
         .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .find_map(|condition| condition.message.as_deref());
@@ -183,7 +187,9 @@ fn waiting(pod: &Pod, container: Option<&ContainerStatus>, now: UnixSeconds) -> 
         }
         Some("ContainerCreating") | None => Standing::UnderWay(format!("{} starts", pod.name_any())),
         Some(other) => {
-            let message = waits.and_then(|waits| waits.message.as_deref()).unwrap_or_default();
+            let message = waits
+                .and_then(|waits| waits.message.as_deref())
+                .unwrap_or_default();
             Standing::UnderWay(format!("{} waits: {other} {message}", pod.name_any()))
         }
     }
@@ -264,16 +270,13 @@ impl Movers<'_> {
         passage_bytes_max: u64,
         task: &MoverTask,
     ) -> Result<(), MoverError> {
-        let pod = self.pod(errand, attempt, mount, passage_bytes_max)?;
+        let pod = pod(self.args, self.object, errand, attempt, mount, passage_bytes_max)?;
         match self.pods().create(&PostParams::default(), &pod).await {
             Ok(created) => self.tell(&created, task).await?,
             // Another replica's: it is seen with the next look.
             Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
             Err(source) => {
-                return Err(MoverError::Api {
-                    what: "made",
-                    source,
-                });
+                return Err(MoverError::Api { what: "made", source });
             }
         }
         let label = errand.to_string();
@@ -323,7 +326,11 @@ impl Movers<'_> {
     /// Removes pods, and with them their Secrets.
     pub(crate) async fn remove<'p>(&self, pods: impl Iterator<Item = &'p Pod>) -> Result<(), MoverError> {
         for pod in pods {
-            match self.pods().delete(&pod.name_any(), &DeleteParams::default()).await {
+            match self
+                .pods()
+                .delete(&pod.name_any(), &DeleteParams::default())
+                .await
+            {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 Err(source) => {
@@ -336,96 +343,102 @@ impl Movers<'_> {
         }
         Ok(())
     }
+}
 
-    /// The pod, under pod security `restricted`, with nothing but its task, the claim and room for sealed bytes.
-    fn pod(
-        &self,
-        errand: Errand,
-        attempt: u32,
-        mount: Option<&Mount>,
-        passage_bytes_max: u64,
-    ) -> Result<Pod, MoverError> {
-        let uid = self.object.uid().unwrap_or_default();
-        let job = self.object.name_any();
-        let name = format!("{job}-{}-{errand}-{attempt}", uid.get(..8).unwrap_or(&uid));
-        let run_as = mount.map_or_else(RunAs::default, |mount| mount.run_as);
-        let mut security = json!({
-            "runAsNonRoot": true,
-            "runAsUser": run_as.user,
-            "runAsGroup": run_as.group,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
-        let mut volumes = vec![
-            // The pod has one container: who can read there is the mover.
-            json!({"name": "task", "secret": {"secretName": name, "defaultMode": 0o444}}),
-            json!({"name": "passage", "emptyDir": {"sizeLimit": passage_bytes_max.to_string()}}),
-        ];
-        let mut mounts = vec![
-            json!({"name": "task", "mountPath": TASK_PATH, "readOnly": true}),
-            json!({"name": "passage", "mountPath": PASSAGE_PATH}),
-        ];
-        if let Some(Mount { claim, read_only, .. }) = mount {
-            volumes.push(json!({
-                "name": "claim",
-                "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only},
-            }));
-            mounts.push(json!({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": read_only}));
-            if !read_only {
-                security["fsGroup"] = json!(run_as.group);
-                security["fsGroupChangePolicy"] = json!("OnRootMismatch");
-            }
-        }
-        let roots = format!("{TASK_PATH}/{ROOTS_KEY}");
-        let env = match &self.args.ca_file {
-            Some(_) => json!([{"name": "SSL_CERT_FILE", "value": roots}]),
-            None => json!([]),
-        };
-        let pod = json!({
-            "metadata": {
-                "name": name,
-                "labels": {
-                    "app.kubernetes.io/managed-by": "tradewind",
-                    PART_LABEL.0: PART_LABEL.1,
-                    JOB_LABEL: uid,
-                    ERRAND_LABEL: errand.to_string(),
-                    ATTEMPT_LABEL: attempt.to_string(),
-                },
-                "ownerReferences": [{
-                    "apiVersion": ComputeJob::api_version(&()),
-                    "kind": ComputeJob::kind(&()),
-                    "name": job,
-                    "uid": uid,
-                }],
-            },
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": 5,
-                "activeDeadlineSeconds": MOVER_SECONDS_MAX,
-                "securityContext": security,
-                "volumes": volumes,
-                "containers": [{
-                    "name": "mover",
-                    "image": self.args.pod_image,
-                    "args": [MOVE_VERB],
-                    "env": env,
-                    "resources": {
-                        "requests": {"cpu": "50m", "memory": "64Mi"},
-                        "limits": {"cpu": "2", "memory": "512Mi"},
-                    },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": false,
-                        "privileged": false,
-                        "readOnlyRootFilesystem": true,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": mounts,
-                }],
-            },
-        });
-        Ok(serde_json::from_value(pod)?)
+/// The pod, under pod security `restricted`, with nothing but its task, the claim and room for sealed bytes.
+fn pod(
+    args: &Args,
+    object: &ComputeJob,
+    errand: Errand,
+    attempt: u32,
+    mount: Option<&Mount>,
+    passage_bytes_max: u64,
+) -> Result<Pod, MoverError> {
+    let uid = object.uid().unwrap_or_default();
+    let job = object.name_any();
+    let name = format!("{job}-{}-{errand}-{attempt}", uid.get(..8).unwrap_or(&uid));
+    let run_as = mount.map_or_else(RunAs::default, |mount| mount.run_as);
+    let mut security = json!({
+        "runAsNonRoot": true,
+        "runAsUser": run_as.user,
+        "runAsGroup": run_as.group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if mount.is_some_and(|mount| !mount.read_only) {
+        security["fsGroup"] = json!(run_as.group);
+        security["fsGroupChangePolicy"] = json!("OnRootMismatch");
     }
+    let (volumes, mounts) = volumes(&name, mount, passage_bytes_max);
+    let env = match &args.ca_file {
+        Some(_) => json!([{"name": "SSL_CERT_FILE", "value": format!("{TASK_PATH}/{ROOTS_KEY}")}]),
+        None => json!([]),
+    };
+    let pod = json!({
+        "metadata": {
+            "name": name,
+            "labels": {
+                "app.kubernetes.io/managed-by": "tradewind",
+                PART_LABEL.0: PART_LABEL.1,
+                JOB_LABEL: uid,
+                ERRAND_LABEL: errand.to_string(),
+                ATTEMPT_LABEL: attempt.to_string(),
+            },
+            "ownerReferences": [{
+                "apiVersion": ComputeJob::api_version(&()),
+                "kind": ComputeJob::kind(&()),
+                "name": job,
+                "uid": uid,
+            }],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 5,
+            "activeDeadlineSeconds": MOVER_SECONDS_MAX,
+            "securityContext": security,
+            "volumes": volumes,
+            "containers": [{
+                "name": "mover",
+                "image": args.pod_image,
+                "args": [MOVE_VERB],
+                "env": env,
+                "resources": {
+                    "requests": {"cpu": "50m", "memory": "64Mi"},
+                    "limits": {"cpu": "2", "memory": "512Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "privileged": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": mounts,
+            }],
+        },
+    });
+    Ok(serde_json::from_value(pod)?)
+}
+
+/// The pod's volumes, and where its container sees them.
+fn volumes(secret: &str, mount: Option<&Mount>, passage_bytes_max: u64) -> (Vec<Value>, Vec<Value>) {
+    let mut volumes = vec![
+        // The pod has one container: who can read there is the mover.
+        json!({"name": "task", "secret": {"secretName": secret, "defaultMode": 0o444}}),
+        json!({"name": "passage", "emptyDir": {"sizeLimit": passage_bytes_max.to_string()}}),
+    ];
+    let mut mounts = vec![
+        json!({"name": "task", "mountPath": TASK_PATH, "readOnly": true}),
+        json!({"name": "passage", "mountPath": PASSAGE_PATH}),
+    ];
+    if let Some(Mount { claim, read_only, .. }) = mount {
+        volumes.push(json!({
+            "name": "claim",
+            "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only},
+        }));
+        mounts.push(json!({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": read_only}));
+    }
+    (volumes, mounts)
 }
 
 #[cfg(test)]

@@ -92,6 +92,11 @@ impl Consumer {
             let message = "inputs and template are stored; looking for offers".to_owned();
             return outcome(Stage::BeforeMoney(JobReason::Matching, message), self.pace());
         }
+        if !memo.swept {
+            // The status holds what they brought.
+            self.sweep_movers(subject).await;
+            memo.swept = true;
+        }
         let opening = self
             .open_job(view, subject, memo, &asked, decimals, prepared.template, now)
             .await;

@@ -208,6 +208,12 @@ impl Consumer {
             .await?;
         if over {
             drop(memo);
+            let subject = Subject {
+                object,
+                namespace: &namespace,
+                identity: &identity,
+            };
+            self.sweep_movers(subject).await;
             self.memory.forget(identity.id);
             return Ok(Action::await_change());
         }
@@ -357,9 +363,7 @@ impl Consumer {
             },
             stage,
             image: prepared.as_ref().map(|prepared| prepared.image.clone()),
-            template: prepared
-                .as_ref()
-                .map(written_template),
+            template: prepared.as_ref().map(written_template),
             division,
             chain,
             decimals,

@@ -126,7 +126,9 @@ pub(crate) enum SourceError {
         remedy: String,
     },
     /// A claim that results are to go to can only be read.
-    #[error("PersistentVolumeClaim {name} can only be read (accessModes: ReadOnlyMany): name one that can be written")]
+    #[error(
+        "PersistentVolumeClaim {name} can only be read (accessModes: ReadOnlyMany): name one that can be written"
+    )]
     ReadOnly {
         /// Its name.
         name: String,
@@ -218,7 +220,9 @@ async fn observe_input(
         return Ok(Source::Claim(path.clone()));
     }
     let digest = input.digest.as_ref().or(input.blob.as_ref());
-    let text = digest.map(|digest| digest.as_str().to_owned()).unwrap_or_default();
+    let text = digest
+        .map(|digest| digest.as_str().to_owned())
+        .unwrap_or_default();
     let digest = digest.and_then(digest_of).ok_or_else(|| SourceError::Digest {
         name: input.name.clone(),
         text,

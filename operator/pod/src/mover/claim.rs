@@ -43,10 +43,7 @@ pub(super) fn open(root: &Path, sub_path: Option<&str>, absent: Absent) -> Resul
 }
 
 /// Opens a directory of the directory, unless it is a link.
-pub(super) fn open_at(
-    directory: BorrowedFd<'_>,
-    name: impl AsRef<OsStr>,
-) -> Result<OwnedFd, Errno> {
+pub(super) fn open_at(directory: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(directory, name.as_ref(), DIRECTORY, Mode::empty())
 }
 

@@ -166,9 +166,8 @@ fn of_results(error: &ResultsError) -> Failure {
             unit,
             source: ArchiveError::Write { path, source },
         } => Failure::of_volume(&format!("{unit}/{path}"), source),
-        ResultsError::Scratch { path, source } | ResultsError::Gateway(ClientError::File { path, source }) => {
-            Failure::of_node(path, source)
-        }
+        ResultsError::Scratch { path, source }
+        | ResultsError::Gateway(ClientError::File { path, source }) => Failure::of_node(path, source),
         ResultsError::Interrupted => Failure::new(MoverCause::Node, error.to_string()),
         ResultsError::Gateway(_)
         | ResultsError::NoIndex { .. }

@@ -58,7 +58,8 @@ pub(super) async fn fetch(wanted: &Wanted<'_>, directory: &Path) -> Result<(), F
         }
         let to = response.headers().get(header::LOCATION);
         let to = to.and_then(|to| url.join(to.to_str().ok()?).ok());
-        let to = to.ok_or_else(|| Failure::new(MoverCause::Web, format!("{url} leads nowhere ({status})")))?;
+        let to =
+            to.ok_or_else(|| Failure::new(MoverCause::Web, format!("{url} leads nowhere ({status})")))?;
         url = parse(to.as_str())?;
     }
     let detail = format!("{} leads on and on: more than {REDIRECTS_MAX} times", wanted.url);
@@ -79,7 +80,8 @@ fn parse(text: &str) -> Result<Url, Failure> {
 
 /// Asks the URL's host, at an address that was checked.
 async fn get(url: &Url, hosts: &[String]) -> Result<Response, Failure> {
-    let web = |error: &dyn std::error::Error| Failure::new(MoverCause::Web, format!("{url}: {}", chain(error)));
+    let web =
+        |error: &dyn std::error::Error| Failure::new(MoverCause::Web, format!("{url}: {}", chain(error)));
     let (host, addresses) = addresses(url, hosts).await?;
     let roots = tls::config().map_err(|error| Failure::new(MoverCause::Node, chain(&error)))?;
     let client = Client::builder()
@@ -145,8 +147,8 @@ async fn save(wanted: &Wanted<'_>, url: &Url, mut response: Response, file: &Pat
     let (mut digest, mut bytes) = (StoredDigest::new(), 0_u64);
     loop {
         let piece = response.chunk().await;
-        let piece = piece
-            .map_err(|error| Failure::new(MoverCause::Web, format!("{url}: {}", chain(&error))))?;
+        let piece =
+            piece.map_err(|error| Failure::new(MoverCause::Web, format!("{url}: {}", chain(&error))))?;
         let Some(piece) = piece else { break };
         bytes = bytes.saturating_add(piece.len() as u64);
         if bytes > bytes_max {

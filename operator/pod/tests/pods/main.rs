@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod hostile;
+mod mover;
 mod pod;
 mod slices;
 mod store;

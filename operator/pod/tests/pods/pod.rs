@@ -25,7 +25,7 @@ use tradewind_market::{Address, Hash32, JobId, Nonce, Seconds, UnitIndex, Units,
 use tradewind_result::tree::{Access, TreeReader};
 use tradewind_result::{ContentDigest, Hashing, Limits};
 
-const USER: u32 = 21_000;
+pub const USER: u32 = 21_000;
 /// Nothing here takes longer on a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 pub const JOB: JobId = JobId::from_bytes([7; 32]);
@@ -34,7 +34,7 @@ const LIMITS: Limits = Limits {
     bytes: 1 << 30,
 };
 
-fn key(seed: u8) -> OpeningKey {
+pub fn key(seed: u8) -> OpeningKey {
     OpeningKey::from_secret(&[seed; 32]).unwrap()
 }
 
@@ -561,7 +561,7 @@ pub fn await_true(condition: impl Fn() -> bool) {
     }
 }
 
-fn token() -> GrantToken {
+pub fn token() -> GrantToken {
     let grant = StorageGrant {
         signer: Address::from_bytes([1; 20]),
         job_id: JOB,

@@ -15,6 +15,7 @@ pub struct Store {
     pub address: SocketAddr,
     blobs: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     refuse_uploads: Arc<AtomicBool>,
+    redirects: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Store {
@@ -24,6 +25,7 @@ impl Store {
             address: listener.local_addr().unwrap(),
             blobs: Arc::default(),
             refuse_uploads: Arc::default(),
+            redirects: Arc::default(),
         };
         let served = store.clone();
         std::thread::spawn(move || {
@@ -42,8 +44,21 @@ impl Store {
         digest
     }
 
+    /// Has the relay answer a GET of `path` with these bytes.
+    pub fn put_at(&self, path: &str, bytes: Vec<u8>) {
+        self.blobs.lock().unwrap().insert(path.to_owned(), bytes);
+    }
+
     pub fn get(&self, digest: &ContentDigest) -> Vec<u8> {
         self.blobs.lock().unwrap()[&wire::blob_name(digest)].clone()
+    }
+
+    /// Sends whoever asks for what is below `prefix` to another address.
+    pub fn redirect(&self, prefix: &str, to: &str) {
+        self.redirects
+            .lock()
+            .unwrap()
+            .insert(prefix.to_owned(), to.to_owned());
     }
 
     /// Answers uploads with 503 from now on, or no longer.
@@ -72,6 +87,16 @@ impl Store {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
+            let path = request.split_whitespace().nth(1).unwrap_or_default();
+            let redirects = self.redirects.lock().unwrap();
+            let to = redirects.iter().find(|(prefix, _)| path.starts_with(*prefix));
+            let to = to.map(|(_, to)| to.clone());
+            drop(redirects);
+            if let Some(to) = to {
+                let head = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+                (&*stream).write_all(head.as_bytes())?;
+                continue;
+            }
             let (status, answer) = self.answer(&request, body);
             let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", answer.len());
             (&*stream).write_all(&[head.as_bytes(), &answer].concat())?;
@@ -87,9 +112,10 @@ impl Store {
                 let state = format!(r#"{{"digest":"0x{name}","offset":0,"complete":false}}"#);
                 ("200 OK", state.into_bytes())
             }
-            "GET" => match self.blobs.lock().unwrap().get(name) {
-                Some(blob) => ("200 OK", blob.clone()),
-                None => (
+            "GET" => match self.blobs.lock().unwrap() {
+                blobs if blobs.contains_key(path) => ("200 OK", blobs[path].clone()),
+                blobs if blobs.contains_key(name) => ("200 OK", blobs[name].clone()),
+                _ => (
                     "404 Not Found",
                     br#"{"reason":"NotFound","message":"no such blob","remedy":""}"#.to_vec(),
                 ),
