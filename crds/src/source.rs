@@ -31,10 +31,12 @@ pub struct Input {
     /// RoleBinding; every key becomes a file. Providers that win the job can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<ObjectName>,
-    /// A PersistentVolumeClaim of the job's namespace, labelled tradewind.dev/allow.
+    /// A PersistentVolumeClaim of the job's namespace, labelled tradewind.dev/allow. Read by a mover pod, which the
+    /// namespace's owner allows by a RoleBinding, as user and group 65532 or as the claim's annotation
+    /// tradewind.dev/run-as says (UID:GID).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<ClaimPath>,
-    /// A file on the web, named by the last part of its path.
+    /// A file on the web at a public address, named by the last part of its path. Fetched by a mover pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = (
@@ -45,7 +47,8 @@ pub struct Input {
     /// Digest of the file that url names; another file is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestText>,
-    /// A blob that this namespace has uploaded to the gateway.
+    /// An input of an earlier job of this namespace that is still there, by status.template.inputs[].blob. Read by a
+    /// mover pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<DigestText>,
 }
@@ -98,7 +101,9 @@ pub struct Outputs {
     #[x_kube(validation = ("self == '/out'", "must be /out in this version: remove it, and have the program write to /out"))]
     pub path: String,
     /// A PersistentVolumeClaim of the job's namespace, labelled tradewind.dev/allow. Every unit's files go to a
-    /// directory named by its index.
+    /// directory named by its index, once all is decided; what is there already is never overwritten. Written by a
+    /// mover pod, which the namespace's owner allows by a RoleBinding, as user and group 65532 or as the claim's
+    /// annotation tradewind.dev/run-as says (UID:GID).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<ClaimPath>,
     /// A ConfigMap to create in the job's namespace, for results that are small in all (at most 512 KiB). One

@@ -27,9 +27,12 @@ use watch::Watch;
 const LAB: &str = "demo";
 const NAMESPACE: &str = "studio";
 const JOB: &str = "flyby";
-/// Pixels. The strips of a larger picture would not fit into the ConfigMap that they are delivered in.
-const WIDTH: usize = 544;
-const HEIGHT: usize = 306;
+/// Pixels.
+const WIDTH: usize = 960;
+const HEIGHT: usize = 540;
+/// What the job's manifest calls the claim that it delivers to, and the directory there.
+const CLAIM: &str = "renders";
+const DELIVERED: &str = "flyby";
 const STRIPS: usize = 24;
 /// Processors that the nodes show: the consumer's, then one number for each data center.
 const CPUS: [u8; 4] = [2, 2, 4, 3];
@@ -91,7 +94,7 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
     };
     let market = Market::raise(lab, windows, progress).await?;
     sell(&market, progress).await?;
-    submit(&market, progress).await?;
+    let volume = submit(&market, progress).await?;
 
     let cheater = Role::Provider(CHEATER).account().address.to_lowercase();
     let names = names(&market)?;
@@ -110,7 +113,7 @@ async fn show(lab: &Lab, progress: &Progress, dir: &Path, out: Option<&Path>) ->
     }
     watch.until(JobCondition::Complete, JOB_WITHIN).await?;
 
-    let strips = picture::strips(&market, NAMESPACE).await?;
+    let strips = picture::strips(&volume.join(DELIVERED))?;
     let assembled = picture::assemble(&strips)?;
     let path = out.map_or_else(|| dir.join("harbour.png"), Path::to_owned);
     assembled.write_png(&path)?;
@@ -150,8 +153,8 @@ async fn sell(market: &Market<'_>, progress: &Progress) -> Result<(), DemoError>
     Ok(())
 }
 
-/// The studio applies its job.
-async fn submit(market: &Market<'_>, progress: &Progress) -> Result<(), DemoError> {
+/// The studio applies its job; gives the folder behind the volume that the picture goes to.
+async fn submit(market: &Market<'_>, progress: &Progress) -> Result<PathBuf, DemoError> {
     let consumer = market.consumer()?;
     let scene = source_root().join("e2e/demo/harbour.pov").display().to_string();
     manifest::apply(
@@ -159,6 +162,8 @@ async fn submit(market: &Market<'_>, progress: &Progress) -> Result<(), DemoErro
         &manifest::read("studio.yaml", &[("TOKEN", market.token())])?,
     )
     .await?;
+    let volume = market.make_claim(NAMESPACE, CLAIM).await?;
+    market.allow_movers(NAMESPACE).await?;
     let from_file = format!("--from-file={scene}");
     consumer
         .kubectl(&["create", "configmap", "flyby-scene", "-n", NAMESPACE, &from_file])
@@ -183,7 +188,7 @@ async fn submit(market: &Market<'_>, progress: &Progress) -> Result<(), DemoErro
     ];
     manifest::apply(&consumer, &manifest::read("job.yaml", &values)?).await?;
     progress.say("kubectl apply: the job is in the consumer's cluster");
-    Ok(())
+    Ok(volume)
 }
 
 /// Each data center's account, in lower case, and its cluster's name.

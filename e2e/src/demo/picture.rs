@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::json;
 
@@ -14,8 +14,7 @@ use crate::market::{Market, MarketError};
 
 use super::{DemoError, HEIGHT, STRIPS, WIDTH};
 
-/// The ConfigMap that the job delivers into, and what the job's script calls its file there.
-const DELIVERED: &str = "flyby-strips";
+/// What the job's script calls its file.
 const FILE: &str = "strip.bmp";
 /// Bytes of a bitmap before its pixels, as POV-Ray writes it.
 const HEADER: usize = 54;
@@ -96,19 +95,12 @@ impl Picture {
     }
 }
 
-/// The strips as the job delivered them, from the top.
-pub(super) async fn strips(market: &Market<'_>, namespace: &str) -> Result<Vec<Vec<u8>>, DemoError> {
-    let client = market.consumer()?.client().await?;
-    let delivered: ConfigMap = Api::namespaced(client, namespace)
-        .get(DELIVERED)
-        .await
-        .map_err(MarketError::kubernetes(format!("get the ConfigMap {DELIVERED}")))?;
-    let mut files = delivered.binary_data.unwrap_or_default();
+/// The strips as the job delivered them, from the top: a directory for each in the volume.
+pub(super) fn strips(delivered: &Path) -> Result<Vec<Vec<u8>>, DemoError> {
     (0..STRIPS)
         .map(|unit| {
-            let file = files.remove(&format!("{unit}.{FILE}"));
-            file.map(|bytes| bytes.0)
-                .ok_or_else(|| DemoError::Claim(format!("strip {unit} was delivered")))
+            let path = delivered.join(unit.to_string()).join(FILE);
+            std::fs::read(&path).map_err(|_| DemoError::Claim(format!("strip {unit} was delivered")))
         })
         .collect()
 }

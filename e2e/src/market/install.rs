@@ -98,10 +98,14 @@ impl Market<'_> {
         )
         .await?;
         let mut values = self.values("consumer")?;
+        let registry = self.lab.registry();
+        let services = registry.split(':').next().unwrap_or_default();
         values["consumer"] = json!({
             "tokens": [self.token()],
             "deposits": [{"token": self.token(), "floor": DEPOSIT_FLOOR}],
-            "plainHttpRegistries": [self.lab.registry()],
+            "plainHttpRegistries": [registry],
+            // The lab's services have private addresses; its gateway, at another, stays refused.
+            "urlHosts": [services],
         });
         values["gateway"] = json!({
             "enabled": true,

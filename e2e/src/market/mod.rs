@@ -7,6 +7,7 @@
 pub mod account;
 mod audit;
 mod chain;
+mod claim;
 pub mod cli;
 mod error;
 mod install;

@@ -14,7 +14,7 @@ use crate::market::{Market, MarketError, manifest};
 
 use super::ScenarioError;
 
-/// Every job of a scenario is called so, in its own namespace.
+/// Jobs of a scenario are called so where it has one, in its own namespace.
 const NAME: &str = "job";
 /// Longer than all windows of one job together, on a machine that has much else to do.
 const ENDS_WITHIN: Duration = Duration::from_secs(400);
@@ -22,6 +22,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(400);
 /// What to apply; the defaults make two groups of two slices of two units each.
 #[derive(Clone, Debug)]
 pub(super) struct JobSpec {
+    pub(super) name: &'static str,
     pub(super) completions: u32,
     pub(super) slice: u32,
     pub(super) slices_per_group: u32,
@@ -35,11 +36,15 @@ pub(super) struct JobSpec {
     pub(super) canary: bool,
     /// Hosts that units may reach.
     pub(super) egress: Vec<String>,
+    pub(super) inputs: Vec<Value>,
+    /// As in a manifest, without limits.
+    pub(super) outputs: Value,
 }
 
 impl Default for JobSpec {
     fn default() -> Self {
         Self {
+            name: NAME,
             completions: 8,
             slice: 2,
             slices_per_group: 2,
@@ -51,6 +56,8 @@ impl Default for JobSpec {
             limit: "5",
             canary: false,
             egress: Vec::new(),
+            inputs: Vec::new(),
+            outputs: json!({}),
         }
     }
 }
@@ -61,10 +68,12 @@ impl JobSpec {
             .image
             .clone()
             .unwrap_or_else(|| market.images().busybox.tagged());
+        let mut outputs = self.outputs.clone();
+        outputs["limits"] = json!({"bytesPerUnit": "1Mi", "filesPerUnit": 4});
         json!({
             "apiVersion": "tradewind.dev/v1alpha1",
             "kind": "ComputeJob",
-            "metadata": {"name": NAME, "namespace": namespace},
+            "metadata": {"name": self.name, "namespace": namespace},
             "spec": {
                 "completions": self.completions,
                 "slice": self.slice,
@@ -76,7 +85,8 @@ impl JobSpec {
                     "secondsPerUnit": self.seconds_per_unit,
                     "egress": self.egress,
                 },
-                "outputs": {"limits": {"bytesPerUnit": "1Mi", "filesPerUnit": 4}},
+                "inputs": self.inputs,
+                "outputs": outputs,
                 "verification": {"quorum": 2, "maxSeats": 3, "canary": self.canary},
                 "payment": {"token": market.token(), "maxPricePerUnit": self.max_price_per_unit, "budget": "2"},
                 "deadline": "1h",
@@ -90,6 +100,7 @@ impl JobSpec {
 pub(super) struct Job<'m, 'lab> {
     market: &'m Market<'lab>,
     namespace: String,
+    name: &'static str,
     watched: Watched<ComputeJob>,
 }
 
@@ -116,10 +127,11 @@ impl<'m, 'lab> Job<'m, 'lab> {
         });
         manifest::apply(&consumer, &ground.to_string()).await?;
         manifest::apply(&consumer, &spec.manifest(market, namespace).to_string()).await?;
-        let watched = Watched::start(consumer.client().await?, namespace, NAME);
+        let watched = Watched::start(consumer.client().await?, namespace, spec.name);
         Ok(Self {
             market,
             namespace: namespace.to_owned(),
+            name: spec.name,
             watched,
         })
     }
@@ -168,6 +180,14 @@ impl<'m, 'lab> Job<'m, 'lab> {
             .await
     }
 
+    /// The blob that it stored as the input of this place in its list.
+    pub(super) fn stored_input(&self, place: usize) -> Result<String, ScenarioError> {
+        let status = self.watched.last().and_then(|job| job.status.as_ref());
+        let input = status.and_then(|status| status.template.as_ref()?.inputs.get(place));
+        let blob = input.map(|input| input.blob.as_str().to_owned());
+        blob.ok_or_else(|| ScenarioError::NotSo(format!("the status names the input {place}")))
+    }
+
     /// Its id on chain, in lower case; empty before it has one.
     pub(super) fn id(&self) -> String {
         let id = self
@@ -180,7 +200,7 @@ impl<'m, 'lab> Job<'m, 'lab> {
     /// Deletes the object.
     pub(super) async fn delete(&mut self) -> Result<(), ScenarioError> {
         let api: Api<ComputeJob> = Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
-        api.delete(NAME, &kube::api::DeleteParams::default())
+        api.delete(self.name, &kube::api::DeleteParams::default())
             .await
             .map(drop)
             .map_err(MarketError::kubernetes("delete the job"))?;

@@ -4,6 +4,7 @@
 //! scenario expects counts as a failure.
 
 mod books;
+mod data;
 mod egress;
 mod error;
 mod faults;
@@ -97,6 +98,11 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
         "a_spending_limit_holds_until_it_is_raised",
         Company::Welcome,
         |m, n| Box::pin(jobs::spending_limit(m, n)),
+    ),
+    (
+        "files_come_and_go_by_volume_web_and_blob",
+        Company::Welcome,
+        |m, n| Box::pin(data::files_come_and_go(m, n)),
     ),
     ("a_job_deleted_midway_is_settled", Company::Welcome, |m, n| {
         Box::pin(jobs::deleted_midway(m, n))
