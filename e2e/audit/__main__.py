@@ -39,6 +39,7 @@ def summary(ledger):
                 "escrow": str(job.escrow),
                 "refunded": str(job.refunded),
                 "fee": str(job.fee),
+                "sunk": str(job.sunk),
                 "events": job.seq,
                 "groups": [
                     {

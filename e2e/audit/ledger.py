@@ -58,6 +58,7 @@ class Job:
     ended: bool = False
     refunded: int = 0
     fee: int = 0
+    sunk: int = 0  # of the escrow, the fee aside: charges of no-shows, shares of groups without a quorum
 
     def group(self, number):
         if number not in self.groups:
@@ -309,6 +310,7 @@ class Ledger:
         if event.state != ends:
             raise Finding(f"{where} from {GROUP_NAMES[group.state]}")
         job.fee += fee
+        job.sunk += to_sink - burned - fee
         job.escrow -= paid + to_sink - burned
         if job.escrow < 0:
             raise Finding(f"{where} and left the escrow below zero")

@@ -137,6 +137,43 @@ impl Evm<'_> {
         call(method, &params).await
     }
 
+    /// Asks the node at that address, and gives its whole answer, an error too.
+    pub(crate) async fn ask(url: &str, method: &str, params: &Value) -> Result<Value, LabError> {
+        exchange(url, method, params).await
+    }
+
+    /// Makes no more blocks by itself: what is sent waits, until [`Self::block_at`] or [`Self::go_on`].
+    pub async fn hold(&self) -> Result<(), LabError> {
+        self.make_blocks_every(0).await
+    }
+
+    /// Makes blocks by itself again, as the lab's shape says.
+    pub async fn go_on(&self) -> Result<(), LabError> {
+        self.make_blocks_every(self.lab.spec.evm.block_time_s.unwrap_or(1))
+            .await
+    }
+
+    async fn make_blocks_every(&self, seconds: u32) -> Result<(), LabError> {
+        self.rpc("evm_setIntervalMining", json!([seconds]))
+            .await
+            .map(drop)
+    }
+
+    /// Makes one block with all that waits, and with exactly this time, which must be after the newest block's. The
+    /// chain's clock goes on from there.
+    pub async fn block_at(&self, unix_seconds: u64) -> Result<(), LabError> {
+        self.rpc("evm_setNextBlockTimestamp", json!([unix_seconds]))
+            .await?;
+        self.rpc("evm_mine", json!([])).await.map(drop)
+    }
+
+    /// Forgets what waits of that account, as a node does that restarts.
+    pub async fn forget_pending(&self, account: &str) -> Result<(), LabError> {
+        self.rpc("anvil_removePoolTransactions", json!([account]))
+            .await
+            .map(drop)
+    }
+
     /// Ends the node; it writes down its chain first.
     pub fn stop(&self) -> Result<(), LabError> {
         self.lab.roster.end(COMPONENT, Signal::TERM)
@@ -176,12 +213,23 @@ impl Evm<'_> {
 }
 
 async fn call(method: &str, params: &Value) -> Result<Value, LabError> {
+    let mut answer = Evm::ask(&url(), method, params).await?;
+    match answer.get("error") {
+        Some(error) => Err(LabError::Evm {
+            method: method.to_owned(),
+            reason: error.to_string(),
+        }),
+        None => Ok(answer["result"].take()),
+    }
+}
+
+async fn exchange(url: &str, method: &str, params: &Value) -> Result<Value, LabError> {
     let failed = |reason: String| LabError::Evm {
         method: method.to_owned(),
         reason,
     };
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-    let request = http::Request::post(url())
+    let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(bytes::Bytes::from(body)))
         .map_err(|error| failed(error.to_string()))?;
@@ -198,11 +246,7 @@ async fn call(method: &str, params: &Value) -> Result<Value, LabError> {
             .map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice::<Value>(&body.to_bytes()).map_err(|error| failed(error.to_string()))
     };
-    let mut answer = tokio::time::timeout(ANSWER_WITHIN, exchange)
+    tokio::time::timeout(ANSWER_WITHIN, exchange)
         .await
-        .map_err(|_| failed(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))??;
-    match answer.get("error") {
-        Some(error) => Err(failed(error.to_string())),
-        None => Ok(answer["result"].take()),
-    }
+        .map_err(|_| failed(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))?
 }

@@ -83,6 +83,32 @@ pub(crate) fn plug(cluster: &ClusterPlaces, connected: bool) -> Result<(), LabEr
     )
 }
 
+/// Loses every packet that comes to one of these TCP ports, on its way into the cluster, out of it, or between its
+/// pods; none is lost where there are no ports.
+pub(crate) fn lose(cluster: &ClusterPlaces, ports: &[u16]) -> Result<(), LabError> {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let rule = match ports.as_slice() {
+        [] => String::new(),
+        // Before the node ports are turned into pods' addresses.
+        ports => format!(
+            "table ip tradewind-outage {{\n\
+               chain lose {{\n\
+                 type filter hook prerouting priority raw; policy accept;\n\
+                 tcp dport {{ {} }} drop\n\
+               }}\n\
+             }}\n",
+            ports.join(", "),
+        ),
+    };
+    run_with_input(
+        &format!("lose packets of {}", cluster.name),
+        inside(&cluster.network_namespace(), "nft").args(["-f", "-"]),
+        // Made first, so that taking it away is right whether it was there or not.
+        &format!("table ip tradewind-outage {{}}\ndelete table ip tradewind-outage\n{rule}"),
+    )
+    .map(drop)
+}
+
 /// Removes all network namespaces of the lab, and with them every interface and rule in them.
 pub(crate) fn remove(lab: &LabPlaces) -> Result<(), LabError> {
     for name in namespaces(lab) {

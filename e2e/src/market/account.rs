@@ -20,13 +20,17 @@ pub enum Role {
 impl Role {
     /// Its account.
     pub fn account(self) -> &'static DevAccount {
-        let index = match self {
+        &DEV_ACCOUNTS[self.index()]
+    }
+
+    /// Which of the development accounts is its own.
+    pub(super) fn index(self) -> usize {
+        match self {
             Self::Deployer => 0,
             Self::Gateway => 9,
             Self::Consumer => 1,
             Self::Provider(index) => 2 + index % 7,
-        };
-        &DEV_ACCOUNTS[index]
+        }
     }
 
     /// The seed that its operator derives secrets from: public knowledge, as its key is.

@@ -54,6 +54,8 @@ pub struct JobBooks {
     pub refunded: String,
     /// The market's share.
     pub fee: String,
+    /// What else of it went to the sink: charges of silent seats, and a share of groups without a quorum.
+    pub sunk: String,
     /// How many events it has.
     pub events: u64,
     /// Its groups.

@@ -16,7 +16,7 @@ use super::error::MarketError;
 use crate::lab::Lab;
 
 /// The market's fee in the lab.
-const FEE: Bps = Bps::new(100);
+pub(super) const FEE: Bps = Bps::new(100);
 /// Whole tokens that the consumer and each provider start with.
 const PURSE: &str = "1000";
 /// A bond can leave after this; longer than any lab job lasts.
@@ -35,8 +35,7 @@ impl Contracts {
     /// Deploys market and token, and gives everyone a purse.
     pub(super) async fn deploy(lab: &Lab, artifacts: &Path) -> Result<Self, MarketError> {
         let node = connect(lab).await?;
-        let deployer = LocalSigner::from_hex(Role::Deployer.account().key)
-            .map_err(|error| MarketError::Chain(error.to_string()))?;
+        let deployer = LocalSigner::from_hex(Role::Deployer.account().key).map_err(unusable)?;
         let parameters = Parameters {
             fee_bps: FEE,
             unbond_delay: UNBOND_DELAY,
@@ -50,11 +49,7 @@ impl Contracts {
         let purse = amount(PURSE)?;
         let providers = lab.spec().clusters.len().saturating_sub(1);
         for role in std::iter::once(Role::Consumer).chain((0..providers).map(Role::Provider)) {
-            let owner: Address = role
-                .account()
-                .address
-                .parse()
-                .map_err(|error| MarketError::Chain(format!("{error}")))?;
+            let owner = parse(role.account().address)?;
             contracts::send(&node, &deployer, &calls::mint(token, owner, purse)).await?;
         }
         Ok(Self {
@@ -66,17 +61,29 @@ impl Contracts {
     }
 }
 
-fn amount(whole: &str) -> Result<TokenAmount, MarketError> {
+/// Whole tokens in base units.
+pub(super) fn amount(whole: &str) -> Result<TokenAmount, MarketError> {
     let decimals = Decimals::new(TOKEN_DECIMALS).ok_or_else(|| {
         MarketError::Chain(format!("{TOKEN_DECIMALS} decimals are more than an amount has"))
     })?;
-    TokenAmount::from_decimal_exact(whole, decimals).map_err(|error| MarketError::Chain(error.to_string()))
+    TokenAmount::from_decimal_exact(whole, decimals).map_err(unusable)
 }
 
-async fn connect(lab: &Lab) -> Result<Node, MarketError> {
-    let transport = HttpTransport::new(HttpConfig::new(lab.evm().url()))
-        .map_err(|error| MarketError::Chain(error.to_string()))?;
+/// What the chain, or what is meant for it, cannot be used for.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+pub(super) fn unusable(error: impl ToString) -> MarketError {
+    MarketError::Chain(error.to_string())
+}
+
+/// An address, as it is written down.
+pub(super) fn parse(address: &str) -> Result<Address, MarketError> {
+    address.parse().map_err(unusable)
+}
+
+/// The lab's node.
+pub(super) async fn connect(lab: &Lab) -> Result<Node, MarketError> {
+    let transport = HttpTransport::new(HttpConfig::new(lab.evm().url())).map_err(unusable)?;
     Node::connect(Arc::new(transport), lab.spec().evm.chain_id)
         .await
-        .map_err(|error| MarketError::Chain(error.to_string()))
+        .map_err(unusable)
 }

@@ -58,6 +58,8 @@ pub struct Windows {
     pub availability: u32,
     /// For running seats after a cancellation.
     pub cancel_grace: u32,
+    /// That data centers give the buyer to carry what they say, and to judge and settle, before they do so themselves.
+    pub patience: u32,
 }
 
 impl Default for Windows {
@@ -68,18 +70,27 @@ impl Default for Windows {
             appeal: 10,
             availability: 10,
             cancel_grace: 10,
+            patience: 60,
         }
     }
 }
 
 impl Windows {
-    fn arguments(self) -> [String; 6] {
+    fn of_consumers(self) -> [String; 6] {
         [
             format!("--commit-grace={}", self.commit_grace),
             format!("--reveal-window={}", self.reveal),
             format!("--appeal-window={}", self.appeal),
             format!("--availability-window={}", self.availability),
             format!("--cancel-grace={}", self.cancel_grace),
+            "--resync=5".to_owned(),
+        ]
+    }
+
+    fn of_providers(self) -> [String; 3] {
+        [
+            format!("--relay-patience={}", self.patience),
+            format!("--settle-patience={}", self.patience),
             "--resync=5".to_owned(),
         ]
     }
@@ -112,7 +123,7 @@ impl Market<'_> {
             "service": {"type": "NodePort", "port": 8080, "nodePort": GATEWAY_PORT},
             "tokens": [self.token()],
         });
-        values["operator"]["extraArgs"] = json!(self.windows.arguments());
+        values["operator"]["extraArgs"] = json!(self.windows.of_consumers());
         self.install(&cluster, &values).await
     }
 
@@ -121,12 +132,18 @@ impl Market<'_> {
         namespace(&client).await?;
         let role = self.role_of(&cluster)?;
         secret(&client, "tradewind-keys", &keys(role)).await?;
+        self.provider_sees(&cluster, &self.lab.evm().url()).await
+    }
+
+    /// Has a data center see the chain through the node at that address: its operator is replaced by one that does.
+    pub async fn provider_sees(&self, cluster: &Cluster<'_>, rpc_url: &str) -> Result<(), MarketError> {
         let mut values = self.values("provider")?;
-        values["provider"] = json!({"account": role.account().address});
+        values["chain"]["rpcUrl"] = json!(rpc_url);
+        values["provider"] = json!({"account": self.role_of(cluster)?.account().address});
         // The lab's services stand in for the open internet's.
         values["relay"] = json!({"enabled": true, "egressPrivate": [self.lab.services()]});
-        values["operator"]["extraArgs"] = json!(["--resync=5"]);
-        self.install(&cluster, &values).await
+        values["operator"]["extraArgs"] = json!(self.windows.of_providers());
+        self.install(cluster, &values).await
     }
 
     /// Who a cluster's operator is on the chain.

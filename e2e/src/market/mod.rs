@@ -12,6 +12,8 @@ pub mod cli;
 mod error;
 mod install;
 pub mod manifest;
+mod party;
+mod view;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ pub use account::Role;
 pub use audit::{BondBooks, Books, GroupBooks, JobBooks, SeatBooks, TokenBooks};
 pub use error::MarketError;
 pub use install::{Images, Windows};
+pub use party::{HeldSeat, Party, Purchase, Stall};
+pub use view::{Seeming, View};
 
 use tradewind_crds::condition;
 use tradewind_crds::provider_offer::{OfferCondition, ProviderOffer};
@@ -33,7 +37,7 @@ use watch::{Found, Watched};
 /// The namespace that the chart is installed in, in every cluster.
 pub const NAMESPACE: &str = "tradewind";
 /// The node port of the gateway in the consumer's cluster.
-const GATEWAY_PORT: u16 = 30_080;
+pub const GATEWAY_PORT: u16 = 30_080;
 /// What the offers of the lab's data centers are called.
 const OFFER: &str = "cpu-spare";
 /// Decimals of the lab's token.
@@ -139,6 +143,11 @@ impl<'lab> Market<'lab> {
     /// The product's images and those that jobs run.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// The protocol's windows in this market.
+    pub fn windows(&self) -> Windows {
+        self.windows
     }
 
     /// The gateway's base URL, from anywhere in the lab.

@@ -45,13 +45,10 @@ pub(super) fn add_up(books: &JobBooks) -> Result<(), ScenarioError> {
     let paid: u128 = seats(books)
         .map(|seat| number(&seat.paid))
         .sum::<Result<u128, _>>()?;
-    let (deposited, fee, refunded) = (
-        number(&books.deposited)?,
-        number(&books.fee)?,
-        number(&books.refunded)?,
-    );
-    require(books.ended && deposited == paid + fee + refunded, || {
-        format!("deposited {deposited} = paid {paid} + fee {fee} + refunded {refunded}")
+    let (deposited, refunded) = (number(&books.deposited)?, number(&books.refunded)?);
+    let (fee, sunk) = (number(&books.fee)?, number(&books.sunk)?);
+    require(books.ended && deposited == paid + fee + sunk + refunded, || {
+        format!("deposited {deposited} = paid {paid} + fee {fee} + sunk {sunk} + refunded {refunded}")
     })
 }
 

@@ -16,7 +16,7 @@ use super::books::{self, require};
 use super::job::{Job, JobSpec};
 
 /// The data center that things befall: the last one.
-const VICTIM: usize = 2;
+pub(super) const VICTIM: usize = 2;
 const PODS_WITHIN: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -99,7 +99,8 @@ pub(super) async fn begun_once(cluster: &Cluster<'_>, job: &str) -> Result<(), S
     Ok(())
 }
 
-fn victim<'lab>(market: &Market<'lab>) -> Result<Cluster<'lab>, ScenarioError> {
+/// The data center that things befall.
+pub(super) fn victim<'lab>(market: &Market<'lab>) -> Result<Cluster<'lab>, ScenarioError> {
     let victim = market.providers()?.into_iter().nth(VICTIM);
     victim.ok_or_else(|| ScenarioError::NotSo(format!("the market has more than {VICTIM} data centers")))
 }
@@ -118,7 +119,7 @@ async fn pods(cluster: &Cluster<'_>, job: &str) -> Result<Vec<Pod>, ScenarioErro
 }
 
 /// Waits for a pod of the job whose own program runs.
-async fn running_pod(cluster: &Cluster<'_>, job: &str) -> Result<Pod, ScenarioError> {
+pub(super) async fn running_pod(cluster: &Cluster<'_>, job: &str) -> Result<Pod, ScenarioError> {
     let found = async {
         loop {
             if let Some(pod) = pods(cluster, job).await?.into_iter().find(runs) {

@@ -30,6 +30,7 @@ pub(super) struct JobSpec {
     /// What each unit runs in a shell.
     pub(super) script: String,
     pub(super) memory: &'static str,
+    pub(super) disk: &'static str,
     pub(super) seconds_per_unit: u32,
     pub(super) max_price_per_unit: &'static str,
     pub(super) limit: &'static str,
@@ -39,6 +40,11 @@ pub(super) struct JobSpec {
     pub(super) inputs: Vec<Value>,
     /// As in a manifest, without limits.
     pub(super) outputs: Value,
+    /// The accounts that may run it; any where there is none.
+    pub(super) allow: Vec<String>,
+    /// Whether the price alone decides among offers.
+    pub(super) cheapest: bool,
+    pub(super) deadline: &'static str,
 }
 
 impl Default for JobSpec {
@@ -51,6 +57,7 @@ impl Default for JobSpec {
             image: None,
             script: "echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
             memory: "64Mi",
+            disk: "64Mi",
             seconds_per_unit: 20,
             max_price_per_unit: "0.01",
             limit: "5",
@@ -58,6 +65,9 @@ impl Default for JobSpec {
             egress: Vec::new(),
             inputs: Vec::new(),
             outputs: json!({}),
+            allow: Vec::new(),
+            cheapest: false,
+            deadline: "1h",
         }
     }
 }
@@ -70,6 +80,7 @@ impl JobSpec {
             .unwrap_or_else(|| market.images().busybox.tagged());
         let mut outputs = self.outputs.clone();
         outputs["limits"] = json!({"bytesPerUnit": "1Mi", "filesPerUnit": 4});
+        let (speed, reliability) = if self.cheapest { (0, 0) } else { (30, 20) };
         json!({
             "apiVersion": "tradewind.dev/v1alpha1",
             "kind": "ComputeJob",
@@ -81,7 +92,7 @@ impl JobSpec {
                 "template": {
                     "image": image,
                     "command": ["sh", "-c", self.script],
-                    "resources": {"cpu": "200m", "memory": self.memory, "disk": "64Mi"},
+                    "resources": {"cpu": "200m", "memory": self.memory, "disk": self.disk},
                     "secondsPerUnit": self.seconds_per_unit,
                     "egress": self.egress,
                 },
@@ -89,7 +100,9 @@ impl JobSpec {
                 "outputs": outputs,
                 "verification": {"quorum": 2, "maxSeats": 3, "canary": self.canary},
                 "payment": {"token": market.token(), "maxPricePerUnit": self.max_price_per_unit, "budget": "2"},
-                "deadline": "1h",
+                "placement": {"providers": {"allow": self.allow}},
+                "preference": {"price": 50, "speed": speed, "reliability": reliability},
+                "deadline": self.deadline,
             },
         })
     }
@@ -195,6 +208,20 @@ impl<'m, 'lab> Job<'m, 'lab> {
             .last()
             .and_then(|job| job.status.as_ref()?.job_id.as_ref());
         id.map(|id| id.as_str().to_lowercase()).unwrap_or_default()
+    }
+
+    /// Suspends the job: what runs goes on, nothing new begins.
+    pub(super) async fn suspend(&mut self) -> Result<(), ScenarioError> {
+        let api: Api<ComputeJob> = Api::namespaced(self.market.consumer()?.client().await?, &self.namespace);
+        api.patch(
+            NAME,
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"suspend": true}})),
+        )
+        .await
+        .map(drop)
+        .map_err(MarketError::kubernetes("suspend the job"))?;
+        Ok(())
     }
 
     /// Deletes the object.

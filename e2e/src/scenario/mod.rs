@@ -6,12 +6,17 @@
 mod books;
 mod data;
 mod egress;
+mod ends;
 mod error;
 mod faults;
+mod hands;
 mod job;
 mod jobs;
 mod logs;
+mod outages;
+mod races;
 mod restarts;
+mod time;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +45,12 @@ const WINDOWS: Windows = Windows {
     appeal: 3,
     availability: 3,
     cancel_grace: 10,
+    patience: 60,
+};
+/// Where scenarios wait for data centers to act for a buyer that does not.
+const NIGHTLY_WINDOWS: Windows = Windows {
+    patience: 20,
+    ..WINDOWS
 };
 
 /// How the tests are run.
@@ -50,6 +61,9 @@ pub struct TestArguments {
     /// Leave out scenarios whose name contains this; repeat for several.
     #[arg(long)]
     skip: Vec<String>,
+    /// Run the longer list, which is run by night, in place of the usual one.
+    #[arg(long)]
+    nightly: bool,
     /// Leave the lab up afterwards, with what the scenarios left.
     #[arg(long)]
     keep: bool,
@@ -147,6 +161,76 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
     ),
 ];
 
+/// What is proved besides, by night.
+const NIGHTLY: &[(&str, Company, Scenario)] = &[
+    ("all_seats_silent", Company::None, |m, n| {
+        Box::pin(ends::all_silent(m, n))
+    }),
+    ("two_differ_and_there_is_no_third", Company::Welcome, |m, n| {
+        Box::pin(ends::no_quorum(m, n))
+    }),
+    ("a_seat_that_misbehaves_in_every_way", Company::Welcome, |m, n| {
+        Box::pin(ends::misbehaving_seat(m, n))
+    }),
+    ("a_result_without_a_receipt_is_unpaid", Company::None, |m, n| {
+        Box::pin(ends::no_receipt(m, n))
+    }),
+    ("a_canary_that_fails_stops_the_rest", Company::Welcome, |m, n| {
+        Box::pin(ends::canary_fails(m, n))
+    }),
+    ("silent_seats_of_a_suspended_job", Company::Welcome, |m, n| {
+        Box::pin(ends::suspended_in_silence(m, n))
+    }),
+    ("silent_seats_of_a_job_out_of_time", Company::Welcome, |m, n| {
+        Box::pin(ends::out_of_time(m, n))
+    }),
+    ("a_job_suspended_at_work_is_paid", Company::Welcome, |m, n| {
+        Box::pin(ends::suspended_at_work(m, n))
+    }),
+    ("a_job_deleted_while_revealing", Company::Welcome, |m, n| {
+        Box::pin(ends::deleted_while_revealing(m, n))
+    }),
+    ("a_buyer_that_withholds", Company::Welcome, |m, n| {
+        Box::pin(ends::buyer_withholds(m, n))
+    }),
+    ("a_job_larger_than_the_market", Company::None, |m, n| {
+        Box::pin(ends::larger_than_the_market(m, n))
+    }),
+    ("offers_gone_while_the_job_opens", Company::None, |m, n| {
+        Box::pin(ends::offers_gone(m, n))
+    }),
+    ("a_buyer_that_is_gone", Company::None, |m, n| {
+        Box::pin(ends::buyer_gone(m, n))
+    }),
+    ("deadlines_to_the_second", Company::None, |m, n| {
+        Box::pin(races::to_the_second(m, n))
+    }),
+    ("the_gateway_is_away", Company::None, |m, n| {
+        Box::pin(outages::gateway_away(m, n))
+    }),
+    ("a_relay_is_away", Company::None, |m, n| {
+        Box::pin(outages::relay_away(m, n))
+    }),
+    ("the_buyer_reaches_no_chain", Company::None, |m, n| {
+        Box::pin(outages::buyer_without_chain(m, n))
+    }),
+    ("a_data_center_reaches_no_chain", Company::None, |m, n| {
+        Box::pin(outages::provider_without_chain(m, n))
+    }),
+    ("the_chains_node_hangs", Company::None, |m, n| {
+        Box::pin(outages::node_hangs(m, n))
+    }),
+    ("a_node_that_lags_and_lies", Company::None, |m, n| {
+        Box::pin(outages::node_lags_and_lies(m, n))
+    }),
+    ("the_buyers_api_server_is_killed", Company::None, |m, n| {
+        Box::pin(outages::buyers_api_server_killed(m, n))
+    }),
+    ("a_data_centers_api_server_is_killed", Company::None, |m, n| {
+        Box::pin(outages::providers_api_server_killed(m, n))
+    }),
+];
+
 impl TestArguments {
     /// Raises the market, runs the scenarios, and lowers it.
     pub fn run(&self, call_off: &CancellationToken) -> Result<ExitCode, ScenarioError> {
@@ -157,7 +241,7 @@ impl TestArguments {
             fresh: true,
         };
         let lab = Lab::raise(&LabSpec::market(&self.lab, CLUSTERS), &raise)?;
-        let outcome = lab.run(prepare(&lab, &progress))?;
+        let outcome = lab.run(self.prepare(&lab, &progress))?;
         let lab = Arc::new(lab);
         let outcome = outcome.map(|()| self.report(&lab, call_off));
         drop(lab);
@@ -165,6 +249,18 @@ impl TestArguments {
             progress.during("lowering the lab", || Lab::down(&self.lab))?;
         }
         outcome
+    }
+
+    async fn prepare(&self, lab: &Lab, progress: &Progress) -> Result<(), ScenarioError> {
+        let windows = if self.nightly { NIGHTLY_WINDOWS } else { WINDOWS };
+        let market = Market::raise(lab, windows, progress).await?;
+        market.sell(OFFERS_WITHIN).await?;
+        progress.say("all data centers have published their offers");
+        if self.nightly {
+            hands::set_up(&market).await?;
+            progress.say("three more sell by hand");
+        }
+        Ok(())
     }
 
     fn report(&self, lab: &Arc<Lab>, call_off: &CancellationToken) -> ExitCode {
@@ -175,7 +271,8 @@ impl TestArguments {
             test_threads: Some(threads),
             ..Report::default()
         };
-        let trials = SCENARIOS.iter().map(|(name, company, scenario)| {
+        let list = if self.nightly { NIGHTLY } else { SCENARIOS };
+        let trials = list.iter().map(|(name, company, scenario)| {
             let (lab, alone, call_off) = (Arc::clone(lab), Arc::clone(&alone), call_off.clone());
             Trial::test(*name, move || {
                 let ran = lab.run(async {
@@ -213,13 +310,6 @@ impl TestArguments {
             ExitCode::SUCCESS
         }
     }
-}
-
-async fn prepare(lab: &Lab, progress: &Progress) -> Result<(), ScenarioError> {
-    let market = Market::raise(lab, WINDOWS, progress).await?;
-    market.sell(OFFERS_WITHIN).await?;
-    progress.say("all data centers have published their offers");
-    Ok(())
 }
 
 async fn run_one(

@@ -19,6 +19,7 @@ use super::ScenarioError;
 use super::books;
 use super::faults;
 use super::job::{Job, JobSpec};
+use super::time;
 
 /// The data center whose operator is killed with the consumer's: the first one.
 const KILLED: usize = 0;
@@ -130,7 +131,7 @@ impl Sign {
                 let entries = journal(&market.consumer()?).await?;
                 Ok(entries.iter().any(|name| !before.contains(name)))
             }
-            Self::Pending => pending(market, Role::Consumer).await,
+            Self::Pending => time::waits(market, Role::Consumer.account().address).await,
             Self::Opened { job } => {
                 let filter =
                     json!([{"address": market.address(), "topics": [null, job], "fromBlock": "0x0"}]);
@@ -162,19 +163,6 @@ async fn journal(cluster: &Cluster<'_>) -> Result<Vec<String>, ScenarioError> {
         .await
         .map_err(MarketError::kubernetes("list the journal"))?;
     Ok(list.items.iter().map(ResourceExt::name_any).collect())
-}
-
-/// Whether the node has a transaction of that account that no block has.
-async fn pending(market: &Market<'_>, role: Role) -> Result<bool, ScenarioError> {
-    let evm = market.lab().evm();
-    let account = role.account().address;
-    let pending = evm
-        .rpc("eth_getTransactionCount", json!([account, "pending"]))
-        .await?;
-    Ok(pending
-        != evm
-            .rpc("eth_getTransactionCount", json!([account, "latest"]))
-            .await?)
 }
 
 /// The state of the killed data center's seat in the job's first group.

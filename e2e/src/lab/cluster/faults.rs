@@ -47,6 +47,16 @@ impl Cluster<'_> {
         network::plug(&self.places, true)
     }
 
+    /// Has every packet to these TCP ports lost, from the cluster's pods and to its node ports, until [`Self::find`].
+    pub fn lose(&self, ports: &[u16]) -> Result<(), LabError> {
+        network::lose(&self.places, ports)
+    }
+
+    /// Ends what [`Self::lose`] began.
+    pub fn find(&self) -> Result<(), LabError> {
+        network::lose(&self.places, &[])
+    }
+
     /// Takes the enforcer of NetworkPolicies away, or brings it back; returns once that is in force.
     pub fn enforce_policies(&self, enforced: bool) -> Result<(), LabError> {
         if !enforced {
