@@ -101,12 +101,13 @@ impl Drop for View {
 async fn answer(State(shown): State<Shown>, Json(request): Json<Value>) -> Json<Value> {
     let seeming = *shown.seeming.lock().unwrap_or_else(PoisonError::into_inner);
     let method = request["method"].as_str().unwrap_or_default().to_owned();
+    let newest = request["params"][0] == "latest";
     let params = asked(seeming, &method, request["params"].clone());
     let id = request["id"].clone();
     Json(match Evm::ask(&shown.node, &method, &params).await {
         Ok(mut answer) => {
             if answer.get("result").is_some() {
-                answer["result"] = answered(seeming, &method, answer["result"].take());
+                answer["result"] = answered(seeming, &method, newest, answer["result"].take());
             }
             answer["id"] = id;
             answer
@@ -150,8 +151,8 @@ fn asked(seeming: Seeming, method: &str, mut params: Value) -> Value {
     params
 }
 
-/// What is told of the node's answer.
-fn answered(seeming: Seeming, method: &str, mut result: Value) -> Value {
+/// What is told of the node's answer; `newest` where the newest block was asked for.
+fn answered(seeming: Seeming, method: &str, newest: bool, mut result: Value) -> Value {
     match seeming {
         Seeming::True => result,
         Seeming::Behind(head) => {
@@ -168,6 +169,7 @@ fn answered(seeming: Seeming, method: &str, mut result: Value) -> Value {
                 return number(&result).map_or(result, |head| json!(format!("{:#x}", head + LIE_BLOCKS)));
             }
             if method == "eth_getBlockByNumber"
+                && newest
                 && let Some(head) = number(&result["number"])
             {
                 result["number"] = json!(format!("{:#x}", head + LIE_BLOCKS));
@@ -201,22 +203,30 @@ mod tests {
             asked(behind, "eth_call", json!([{}, "pending"])),
             json!([{}, "0x10"])
         );
-        assert_eq!(answered(behind, "eth_blockNumber", json!("0x12")), json!("0x10"));
+        assert_eq!(
+            answered(behind, "eth_blockNumber", false, json!("0x12")),
+            json!("0x10")
+        );
         let receipt = |block: &str| json!({"blockNumber": block});
-        let told = |block: &str| answered(behind, "eth_getTransactionReceipt", receipt(block));
+        let told = |block: &str| answered(behind, "eth_getTransactionReceipt", false, receipt(block));
         assert_eq!(told("0x10"), receipt("0x10"));
         assert_eq!(told("0x11"), Value::Null);
     }
 
     #[test]
-    fn a_node_that_lies_does_so_about_blocks_alone() {
+    fn a_node_that_lies_does_so_about_its_newest_block_alone() {
         let block = json!({"number": "0x10", "hash": "0x01"});
-        let told = answered(Seeming::Lying, "eth_getBlockByNumber", block);
-        assert_eq!(told["number"], "0x3f8");
-        assert_ne!(told["hash"], "0x01");
+        let told = |newest| answered(Seeming::Lying, "eth_getBlockByNumber", newest, block.clone());
+        assert_eq!(told(true)["number"], "0x3f8");
+        assert_ne!(told(true)["hash"], "0x01");
+        assert_eq!(
+            told(false),
+            block,
+            "what is asked for by its number is what it is"
+        );
         let count = json!("0x5");
         assert_eq!(
-            answered(Seeming::Lying, "eth_getTransactionCount", count.clone()),
+            answered(Seeming::Lying, "eth_getTransactionCount", false, count.clone()),
             count
         );
     }

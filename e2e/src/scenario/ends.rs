@@ -1,6 +1,7 @@
 //! The ends that a group can come to where its seats, its buyer or its offers are not what they should be. In each the
 //! money goes where PROTOCOL.md says, and the job's conditions say why.
 
+use futures::future::try_join_all;
 use tradewind_chain::{BlockTag, calls};
 use tradewind_crds::condition::ConditionStatus::True;
 use tradewind_crds::condition::Name as _;
@@ -295,6 +296,8 @@ pub(super) async fn offers_gone(market: &Market<'_>, namespace: &str) -> Result<
     for party in [&withdrawn, &expiring, &spent] {
         seat_states(&books, party.address(), &[])?;
     }
+    // No other job shall find it.
+    spent.send(&spent.withdraw(&third)).await?;
     let rivals = rival.job(&purchase);
     rival.send(&calls::cancel_job(rival.market(), rivals)).await?;
     rival
@@ -362,15 +365,15 @@ pub(super) async fn buyer_withholds(market: &Market<'_>, namespace: &str) -> Res
 /// A buyer's operator that is gone once the work has begun: the data centers say what they have to say themselves, judge,
 /// settle and are paid. When it is back, it finds the job done, and fetches the results.
 pub(super) async fn buyer_gone(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let spec = JobSpec {
-        script: "sleep 3; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
-        ..small()
-    };
-    let mut job = Job::apply(market, namespace, &spec).await?;
+    let mut job = Job::apply(market, namespace, &outages::at_work()).await?;
     job.until(JobCondition::Running, True, None).await?;
-    for data_center in market.providers()? {
-        faults::running_pod(&data_center, &job.id()).await?;
-    }
+    let (data_centers, id) = (market.providers()?, job.id());
+    try_join_all(
+        data_centers
+            .iter()
+            .map(|cluster| faults::running_pod(cluster, &id)),
+    )
+    .await?;
     let consumer = market.consumer()?;
     outages::scale(&consumer, OPERATOR, 0).await?;
     let ended = books::at_the_end(market, &job.id()).await;

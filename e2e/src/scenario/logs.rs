@@ -23,10 +23,28 @@ const CUT_OFF: (&str, &[&str]) = (
         "a gateway does not say who it is",
     ],
 );
+/// What is expected everywhere of a night in which everything is away for a while: each goes on by itself.
+const AWAY: &[&str] = &[
+    "the chain could not be followed",
+    "nothing was sent to the chain",
+    "a gateway does not say who it is",
+    "the chain's node does not answer",
+    "a signer's standing is unknown",
+    "a lease's pass failed; trying again",
+    "a slice's report cannot be had at the moment",
+    "results could not be had from a provider",
+    "no gateway could serve a pod",
+    "a pass failed; trying again",
+    "a watch failed; trying again",
+    "the offers cannot be watched",
+    "the offer could not be carried out; trying again",
+    "the records of cancelled jobs could not be read",
+];
 const WORKLOADS: [&str; 3] = ["tradewind-operator", "tradewind-gateway", "tradewind-relay"];
 
-/// Fails where a WARN or ERROR line is not listed.
-pub(super) async fn unexpected(lab: &Lab) -> Result<(), ScenarioError> {
+/// Fails where a WARN or ERROR line is not listed; by night more is.
+pub(super) async fn unexpected(lab: &Lab, by_night: bool) -> Result<(), ScenarioError> {
+    let away = if by_night { AWAY } else { &[] };
     let market = Market::attach(lab)?;
     let mut found = Vec::new();
     for cluster in std::iter::once(market.consumer()?).chain(market.providers()?) {
@@ -43,6 +61,7 @@ pub(super) async fn unexpected(lab: &Lab) -> Result<(), ScenarioError> {
                     && !EXPECTED
                         .iter()
                         .chain(cut_off)
+                        .chain(away)
                         .any(|expected| line.contains(expected))
                 {
                     found.push(format!("{} {workload}: {line}", cluster.name()));

@@ -288,10 +288,10 @@ impl TestArguments {
         });
         let scenarios = libtest_mimic::run(&report(AT_ONCE), trials.collect());
         let quiet = {
-            let lab = Arc::clone(lab);
+            let (lab, by_night) = (Arc::clone(lab), self.nightly);
             Trial::test("operators_warn_of_nothing_unexpected", move || {
                 let found = lab
-                    .run(logs::unexpected(&lab))
+                    .run(logs::unexpected(&lab, by_night))
                     .map_err(ScenarioError::from)
                     .flatten();
                 found.map_err(|error| Failed::from(error.to_string()))

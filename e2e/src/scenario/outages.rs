@@ -196,9 +196,9 @@ fn has_pods(pods: i32) -> impl Condition<Deployment> {
 }
 
 /// A job whose units take a while.
-fn at_work() -> JobSpec {
+pub(super) fn at_work() -> JobSpec {
     JobSpec {
-        script: "sleep 6; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
+        script: "sleep 8; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
         ..small()
     }
 }

@@ -249,6 +249,43 @@ impl ProviderWait {
     }
 }
 
+/// When what the provider still has to say for this job begins to press, by its next deadline; in the past where it
+/// presses already. Whoever talks with a gateway must be done by then, because then it is said directly.
+pub fn presses_from(
+    job: &Job<'_>,
+    provider: Address,
+    timing: &Timing,
+    now: UnixSeconds,
+) -> Option<UnixSeconds> {
+    job.seats_of(provider)
+        .filter_map(|(group, _, seat, record)| match (&record.state, &seat.state) {
+            (GroupState::Running { .. }, SeatState::Awarded) => job.commit_deadline(group),
+            (GroupState::Running { .. }, SeatState::Committed { .. }) => Some(
+                job.commit_deadline(group)?
+                    .saturating_add(job.terms.windows.reveal_window),
+            ),
+            (GroupState::Revealing { reveal_by }, SeatState::Committed { .. } | SeatState::Opened { .. }) => {
+                Some(*reveal_by)
+            }
+            (GroupState::Revealing { .. }, SeatState::Awarded)
+            | (GroupState::Running { .. }, SeatState::Opened { .. })
+            | (_, SeatState::Abstained { .. } | SeatState::Judged { .. } | SeatState::Settled { .. })
+            | (
+                GroupState::Filling
+                | GroupState::Agreed { .. }
+                | GroupState::Contested { .. }
+                | GroupState::Refunding
+                | GroupState::Credited { .. }
+                | GroupState::Inconclusive
+                | GroupState::Refunded,
+                _,
+            ) => None,
+        })
+        .filter(|deadline| *deadline >= now)
+        .map(|deadline| deadline.saturating_sub(timing.margin))
+        .min()
+}
+
 /// What to do next for the seats of `view.provider` at `now`.
 pub fn provider_plan(view: &LeaseView<'_>, timing: &Timing, now: UnixSeconds) -> Vec<ProviderStep> {
     let wait = |reason| vec![ProviderStep::Wait { reason, until: None }];
@@ -690,19 +727,24 @@ impl<'a> Plan<'a> {
 
     /// The plan: what is to be got, what is to be said, and then what it waits for or that it is done.
     fn end(mut self) -> Vec<ProviderStep> {
-        if self.needs_materials {
-            self.steps.insert(0, ProviderStep::FetchBundle);
-        }
         for ((kind, reason, by), groups) in std::mem::take(&mut self.messages) {
             let groups = one_call(groups);
-            self.steps.push(match (kind, reason) {
+            let step = match (kind, reason) {
                 (MessageKind::Commit, _) => ProviderStep::Commit { groups, by },
                 (MessageKind::Reveal, _) => ProviderStep::Reveal { groups, by },
                 (MessageKind::Abstain, reason) => {
                     let reason = reason.unwrap_or(AbstainReason::Other(u8::MAX));
                     ProviderStep::Abstain { groups, reason, by }
                 }
-            });
+            };
+            match by {
+                // What presses must not wait for the gateways that other steps ask.
+                Delivery::Direct => self.steps.insert(0, step),
+                Delivery::Relay => self.steps.push(step),
+            }
+        }
+        if self.needs_materials {
+            self.steps.insert(0, ProviderStep::FetchBundle);
         }
         let over = self
             .job

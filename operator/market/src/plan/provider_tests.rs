@@ -371,6 +371,46 @@ fn results_are_shown_only_when_nobody_can_commit_any_more() {
     assert_eq!(lost.waits(&bare, 541), Some((ProviderWait::ResultsUnknown, None)));
 }
 
+#[test]
+fn what_presses_is_said_before_any_gateway_is_asked() {
+    let revealing = sealed()
+        .committed(0, 0)
+        .committed(0, 1)
+        .abstained(0, 2)
+        .revealing(0, 600);
+    let lease = Lease::new().with_results(0..2, SliceResult::Done);
+    let steps = lease.acts(&revealing, 595);
+    let reveal = ProviderStep::Reveal {
+        groups: groups(),
+        by: Delivery::Direct,
+    };
+    assert_eq!(steps.first(), Some(&reveal), "{steps:?}");
+    let (group, index) = (
+        GroupIndex::ZERO,
+        ProviderStep::PublishIndex {
+            group: GroupIndex::ZERO,
+        },
+    );
+    assert_eq!(
+        steps.get(1..),
+        Some([index, ProviderStep::RequestReceipt { group }].as_slice())
+    );
+
+    let check = |script: &Script, now: u64, expected: Option<u64>| {
+        let from = presses_from(&script.job(), address(20), &TIMING, at(now));
+        assert_eq!(from, expected.map(at), "at {now}");
+    };
+    check(&sealed(), 500, Some(545));
+    check(&sealed(), 550, Some(545));
+    check(&sealed(), 551, None);
+    check(&sealed().abstained(0, 0), 500, None);
+    let window = terms().windows.reveal_window.get();
+    check(&sealed().committed(0, 0), 500, Some(545 + window));
+    check(&revealing, 500, Some(595));
+    check(&revealing, 601, None);
+    check(&Script::opened(terms()).full(0, 1), 500, None);
+}
+
 fn ended() -> Script {
     let noticed = sealed()
         .event(JobEvent::CancelNoticed { grace_until: at(535) })

@@ -44,7 +44,7 @@ use tradewind_gateway_api::seal::OpeningKey;
 use tradewind_market::{
     Address, Decimals, GroupSet, JobId, Knowledge, Slots as SlotCount,
     index::Job,
-    plan::provider::{LeaseView, ProviderStep, Timing, provider_plan},
+    plan::provider::{LeaseView, ProviderStep, Timing, presses_from, provider_plan},
 };
 
 use self::{
@@ -63,6 +63,9 @@ use crate::shell::{self, chain::ChainView, context::Context, metrics};
 const KIND: &str = "ComputeLease";
 /// Pauses after a pass that did not come to its end.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
+/// Where a deadline presses, gateways get this part of the margin to answer, each of the few times that they are asked
+/// before something is said.
+const PARTS_OF_MARGIN: u32 = 4;
 /// Shorter than the least margin before a deadline.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -282,7 +285,7 @@ impl Passes {
             }
             let (leases, view) = (Arc::clone(leases), Arc::clone(view));
             self.running
-                .push(async move { (job, leases.pass(job, &view).await) }.boxed());
+                .push(async move { (job, leases.timely_pass(job, &view).await) }.boxed());
         }
     }
 
@@ -447,6 +450,28 @@ impl Leases {
         )
     }
 
+    /// One pass over one job, which gives way when a deadline begins to press: the next one then says what is to be said
+    /// before it asks any gateway. A gateway that does not answer must not cost a seat.
+    async fn timely_pass(&self, id: JobId, view: &ChainView) -> Result<(), ProviderError> {
+        let (Knowledge::Known(newest), Some(now)) = (view.head().job(id), view.now()) else {
+            return self.pass(id, view).await;
+        };
+        let ahead = presses_from(&newest, self.context.account(), &self.timing, now)
+            .and_then(|from| from.checked_since(now));
+        match ahead {
+            Some(ahead) if ahead.get() > 0 => {
+                let limit = Duration::from_secs(ahead.get());
+                tokio::time::timeout(limit, self.pass(id, view))
+                    .await
+                    .unwrap_or_else(|_| {
+                        tracing::debug!(job = %id, "a pass gave way to what presses");
+                        Ok(())
+                    })
+            }
+            Some(_) | None => self.pass(id, view).await,
+        }
+    }
+
     /// One pass over one job.
     async fn pass(&self, id: JobId, view: &ChainView) -> Result<(), ProviderError> {
         let begun = Instant::now();
@@ -481,7 +506,10 @@ impl Leases {
             .cloned()
             .collect();
         let stored = stored_reports(lease.status.as_ref());
+        let presses =
+            presses_from(&newest, self.context.account(), &self.timing, now).is_some_and(|from| from <= now);
         let seen = Seen {
+            patience: presses.then(|| Duration::from_secs(self.timing.margin.get()) / PARTS_OF_MARGIN),
             job: &job,
             newest: &newest,
             offers: &offers,

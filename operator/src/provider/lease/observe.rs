@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
@@ -55,12 +56,22 @@ pub(crate) struct Seen<'a> {
     /// Reports that the lease's status keeps.
     pub(crate) stored: &'a BTreeMap<SliceIndex, ReportRef>,
     pub(crate) now: UnixSeconds,
+    /// How long gateways may take to answer, each time that they are asked; as long as they like where `None`.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// An answer that comes in time, or nothing.
+async fn within<T>(patience: Option<Duration>, answer: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => tokio::time::timeout(patience, answer).await.ok(),
+        None => Some(answer.await),
+    }
 }
 
 impl Leases {
     pub(crate) async fn observe(&self, seen: &Seen<'_>, memo: &mut Memo) -> Facts {
         let wanted = self.wanted(seen);
-        let known_materials = self.materials(seen.job, &wanted, memo).await;
+        let known_materials = self.materials(seen, &wanted, memo).await;
         let pods: &[SlicePodState] = match seen.pods {
             Knowledge::Known(pods) => pods,
             Knowledge::Absent | Knowledge::Unknown => &[],
@@ -131,14 +142,19 @@ impl Leases {
         missing.is_none()
     }
 
-    async fn materials(&self, job: &Job<'_>, wanted: &[Wanted], memo: &mut Memo) -> Knowledge<()> {
+    async fn materials(&self, seen: &Seen<'_>, wanted: &[Wanted], memo: &mut Memo) -> Knowledge<()> {
+        let job = seen.job;
         if memo.materials.is_some() {
             return Knowledge::Known(());
         }
         if wanted.is_empty() || memo.unusable.is_some() {
             return Knowledge::Unknown;
         }
-        match materials::observe(&self.context, &self.opening_key, job).await {
+        let asked = materials::observe(&self.context, &self.opening_key, job);
+        match within(seen.patience, asked)
+            .await
+            .unwrap_or(Ok(Knowledge::Unknown))
+        {
             Ok(Knowledge::Known(found)) => {
                 tracing::info!(job = %job.id, image = %found.template.image, "bundle, key and template are checked");
                 memo.materials = Some(Arc::new(found));
@@ -202,10 +218,10 @@ impl Leases {
                 )
             })
         });
-        let fetched: Vec<_> = stream::iter(requests)
+        let asked = stream::iter(requests)
             .buffer_unordered(REPORTS_AT_ONCE)
-            .collect()
-            .await;
+            .collect::<Vec<_>>();
+        let fetched = within(seen.patience, asked).await.unwrap_or_default();
         for (slice, attempt, at, report) in fetched {
             match report {
                 Ok(report) => {
