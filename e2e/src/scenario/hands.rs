@@ -112,17 +112,27 @@ pub(super) async fn seat_is(
     states: &[SeatStatus],
 ) -> Result<(), ScenarioError> {
     until(&format!("the seat of {provider} is {states:?}"), || async move {
-        for seat in (0..3).map(SeatIndex::new) {
-            let found = party.reader().seat_of(job, FIRST, seat, BlockTag::Latest).await;
-            if let Some(found) = found.map_err(unread)?
-                && found.provider == provider
-            {
-                return Ok(states.contains(&found.state));
-            }
-        }
-        Ok(false)
+        let found = seat_state(party, job, provider).await?;
+        Ok(found.is_some_and(|found| states.contains(&found)))
     })
     .await
+}
+
+/// The state of that provider's seat in the job's first group, if it has one.
+pub(super) async fn seat_state(
+    party: &Party,
+    job: JobId,
+    provider: Address,
+) -> Result<Option<SeatStatus>, ScenarioError> {
+    for seat in (0..3).map(SeatIndex::new) {
+        let found = party.reader().seat_of(job, FIRST, seat, BlockTag::Latest).await;
+        if let Some(found) = found.map_err(unread)?
+            && found.provider == provider
+        {
+            return Ok(Some(found.state));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the calls, one after another.

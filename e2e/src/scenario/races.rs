@@ -5,7 +5,7 @@ use tradewind_chain::{BlockTag, calls};
 use tradewind_crds::condition::Name as _;
 use tradewind_crds::job_status::JobReason;
 use tradewind_market::event::{GroupStatus, SeatStatus};
-use tradewind_market::{JobId, SeatIndex, Seconds, UnixSeconds};
+use tradewind_market::{JobId, Seconds, UnixSeconds};
 
 use crate::market::{Market, Party, Role};
 
@@ -36,12 +36,12 @@ pub(super) async fn to_the_second(market: &Market<'_>, namespace: &str) -> Resul
         .await?;
         let after = commit_by.saturating_add(SECOND);
         in_block_at(market, after, &[(late, late.commit(&seats[1], result))]).await?;
-        seats_are(
-            &stranger,
-            id,
-            [SeatStatus::Committed, SeatStatus::Awarded, SeatStatus::Committed],
-        )
-        .await?;
+        let spoken = [
+            (punctual, SeatStatus::Committed),
+            (late, SeatStatus::Awarded),
+            (slow, SeatStatus::Committed),
+        ];
+        seats_are(id, spoken).await?;
 
         let reveal_by = commit_by.saturating_add(Seconds::new(market.windows().reveal.into()));
         let reveal = punctual.reveal(&seats[0], result, true).await?;
@@ -49,12 +49,12 @@ pub(super) async fn to_the_second(market: &Market<'_>, namespace: &str) -> Resul
         let too_late = slow.reveal(&seats[2], result, true).await?;
         let after = reveal_by.saturating_add(SECOND);
         in_block_at(market, after, &[(slow, too_late)]).await?;
-        seats_are(
-            &stranger,
-            id,
-            [SeatStatus::Stored, SeatStatus::Awarded, SeatStatus::Committed],
-        )
-        .await?;
+        let shown = [
+            (punctual, SeatStatus::Stored),
+            (late, SeatStatus::Awarded),
+            (slow, SeatStatus::Committed),
+        ];
+        seats_are(id, shown).await?;
 
         let buyer = Role::Consumer.account().address;
         // The buyer's operator would do the same: what it sent meanwhile must not be what is seen here.
@@ -100,12 +100,11 @@ async fn group_is(party: &Party, job: JobId, state: GroupStatus) -> Result<(), S
     require(found == state, || format!("the group is {state:?} ({found:?})"))
 }
 
-async fn seats_are(party: &Party, job: JobId, wanted: [SeatStatus; 3]) -> Result<(), ScenarioError> {
-    for (seat, wanted) in (0..3).map(SeatIndex::new).zip(wanted) {
-        let found = party.reader().seat_of(job, FIRST, seat, BlockTag::Latest).await;
-        let found = found.map_err(hands::unread)?.map(|seat| seat.state);
+async fn seats_are(job: JobId, wanted: [(&Party, SeatStatus); 3]) -> Result<(), ScenarioError> {
+    for (party, wanted) in wanted {
+        let found = hands::seat_state(party, job, party.address()).await?;
         require(found == Some(wanted), || {
-            format!("seat {seat} is {wanted:?} ({found:?})")
+            format!("the seat of {} is {wanted:?} ({found:?})", party.address())
         })?;
     }
     Ok(())

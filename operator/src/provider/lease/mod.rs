@@ -42,7 +42,7 @@ use tradewind_crds::{
 use tradewind_daemon::CancellationToken;
 use tradewind_gateway_api::seal::OpeningKey;
 use tradewind_market::{
-    Address, Decimals, GroupSet, JobId, Knowledge, Slots as SlotCount,
+    Address, Decimals, GroupSet, JobId, Knowledge, Slots as SlotCount, UnixSeconds,
     index::Job,
     plan::provider::{LeaseView, ProviderStep, Timing, presses_from, provider_plan},
 };
@@ -393,7 +393,7 @@ impl Leases {
                     .seats_of(account)
                     .filter_map(|(group, ..)| job.commit_deadline(group))
                     .min();
-                open.then_some((urgent.unwrap_or(tradewind_market::UnixSeconds::MAX), id))
+                open.then_some((urgent.unwrap_or(UnixSeconds::MAX), id))
             })
             .collect();
         jobs.sort_unstable();
@@ -486,7 +486,9 @@ impl Leases {
         let mut memo = memo.lock().await;
         let offers = self.offers_by_series();
         let Some(lease) = self.record(&job, &offers, &mut memo).await? else {
-            return Ok(());
+            return self
+                .leave_unsealed(&job, &newest, &offers, view, now, &mut memo)
+                .await;
         };
         if is_closed(&lease) && !is_live(&job, self.context.account()) {
             return Ok(());
@@ -571,6 +573,50 @@ impl Leases {
             .metrics
             .reconciled(KIND, "done", begun.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// A job of which nothing is sealed has no lease, and may never have one: the bond and the slots that it holds are
+    /// got back all the same.
+    async fn leave_unsealed(
+        &self,
+        job: &Job<'_>,
+        newest: &Job<'_>,
+        offers: &BTreeMap<u32, OfferOf>,
+        view: &ChainView,
+        now: UnixSeconds,
+        memo: &mut Memo,
+    ) -> Result<(), ProviderError> {
+        let (results, none, posted) = (BTreeMap::new(), GroupSet::new(), BTreeMap::new());
+        let plan = provider_plan(
+            &LeaseView {
+                provider: self.context.account(),
+                final_chain: Knowledge::Known(*job),
+                chain: Knowledge::Known(*newest),
+                materials: Knowledge::Unknown,
+                unfit: None,
+                pods: Knowledge::Unknown,
+                results: &results,
+                indexed: &none,
+                receipts: &none,
+                posted: &posted,
+                slots: SlotCount::ZERO,
+            },
+            &self.timing,
+            now,
+        );
+        let closing: Vec<_> = plan
+            .into_iter()
+            .filter(|step| matches!(step, ProviderStep::CloseGroups { .. }))
+            .collect();
+        let target = Target {
+            job,
+            view,
+            offers,
+            pods: &[],
+            pool: &self.pool_of(job.id),
+            now,
+        };
+        self.apply_all(&target, &closing, memo).await
     }
 
     async fn apply_all(
