@@ -347,7 +347,7 @@ fn results_are_shown_only_when_nobody_can_commit_any_more() {
     assert_eq!(done.acts(&revealing, 539), store);
     assert_eq!(
         done.acts(&revealing, 540),
-        [&store[..], &reveal(Delivery::Direct)].concat()
+        [&reveal(Delivery::Direct)[..], &store].concat()
     );
     let bare = revealing.clone().revealed(0, 0, 1, false);
     assert_eq!(
