@@ -47,6 +47,7 @@ const WINDOWS: Windows = Windows {
     appeal: 1,
     availability: 1,
     cancel_grace: 10,
+    patience: 60,
 };
 
 /// How the bench is run.

@@ -28,11 +28,13 @@ const FOREIGN: &str = "blake3:00000000000000000000000000000000000000000000000000
 pub(super) async fn files_come_and_go(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
     let host = market.lab().registry();
     let host = host.split(':').next().unwrap_or_default();
-    let listener = TcpListener::bind((host, 0)).await.map_err(not_served)?;
-    let address = listener.local_addr().map_err(not_served)?;
+    let listener = TcpListener::bind((host, 0))
+        .await
+        .map_err(|error| not_served(&error))?;
+    let address = listener.local_addr().map_err(|error| not_served(&error))?;
     tokio::select! {
         gone = come_and_go(market, namespace, address) => gone,
-        served = serve(listener) => served.map_err(not_served),
+        served = serve(listener) => served.map_err(|error| not_served(&error)),
     }
 }
 
@@ -63,7 +65,7 @@ async fn come_and_go(market: &Market<'_>, namespace: &str, web: SocketAddr) -> R
     let stuff = folder.join("stuff");
     fs::create_dir_all(&stuff)
         .and_then(|()| fs::write(stuff.join("part"), "from a volume, "))
-        .map_err(not_served)?;
+        .map_err(|error| not_served(&error))?;
     // Movers live under what a careful owner asks of all pods.
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     market
@@ -75,7 +77,7 @@ async fn come_and_go(market: &Market<'_>, namespace: &str, web: SocketAddr) -> R
     job.complete().await?;
     for unit in ["0", "1"] {
         let result = folder.join("results/first").join(unit).join("result");
-        let text = fs::read_to_string(&result).map_err(not_served)?;
+        let text = fs::read_to_string(&result).map_err(|error| not_served(&error))?;
         require(text == "from a volume, from the web", || {
             format!("unit {unit} wrote `{text}`")
         })?;
@@ -166,6 +168,6 @@ async fn serve(listener: TcpListener) -> std::io::Result<()> {
     }
 }
 
-fn not_served(error: std::io::Error) -> ScenarioError {
+fn not_served(error: &std::io::Error) -> ScenarioError {
     ScenarioError::NotSo(format!("files can be served and read: {error}"))
 }

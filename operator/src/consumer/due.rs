@@ -231,6 +231,7 @@ mod tests {
         pinned.template = Some(StoredTemplate {
             blob: DigestText(format!("blake3:{}", "44".repeat(32))),
             digest: HashText(format!("0x{}", "55".repeat(32))),
+            inputs: Vec::new(),
         });
         assert_eq!(due(Some(&stored), &pinned, true), Due::Now);
         assert_eq!(due(Some(&stored), &pinned, false), Due::Progress);

@@ -123,7 +123,7 @@ impl Consumer {
                     memo.exited_badly = memo.exited_badly.union(&exited_badly);
                 }
                 Standing::Done(other) => {
-                    hindrance = Err(blocked(&format!("a mover did what it was not asked: {other:?}")))
+                    hindrance = Err(blocked(&format!("a mover did what it was not asked: {other:?}")));
                 }
                 Standing::UnderWay(what) => {
                     at_work += 1;
@@ -151,8 +151,8 @@ impl Consumer {
     /// Removes movers that are done with; what stays goes with the job's object.
     pub(super) async fn sweep_movers(&self, subject: Subject<'_>) {
         let spec = &subject.object.spec;
-        let moves = |input: &Input| input.config_map.is_none() && input.secret.is_none();
-        if spec.outputs.persistent_volume_claim.is_none() && !spec.inputs.iter().any(moves) {
+        let by_mover = |input: &Input| input.config_map.is_none() && input.secret.is_none();
+        if spec.outputs.persistent_volume_claim.is_none() && !spec.inputs.iter().any(by_mover) {
             return;
         }
         let movers = self.movers(subject);

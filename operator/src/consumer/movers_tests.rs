@@ -50,7 +50,7 @@ fn an_errand_stands_as_its_newest_pod_does() {
         Standing::Done(done)
     );
     assert!(
-        matches!(at(&[failed.clone()], NOW), Standing::Failed(Some(MoverCause::VolumeFull), what)
+        matches!(at(std::slice::from_ref(&failed), NOW), Standing::Failed(Some(MoverCause::VolumeFull), what)
         if what.contains("no room") && what.contains("make room in the volume"))
     );
     assert_eq!(

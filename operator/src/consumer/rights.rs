@@ -25,7 +25,7 @@ impl<'a> Rights<'a> {
     }
 
     /// The command that gives the right in the namespace.
-    pub(crate) fn command(&self, right: Right, namespace: &str) -> String {
+    pub(crate) fn command(self, right: Right, namespace: &str) -> String {
         let consumer = &self.args.consumer;
         let (name, role) = match right {
             Right::ReadSecrets => ("tradewind-secret-reader", &consumer.secret_reader_role),

@@ -90,11 +90,11 @@ impl Exporter<'_> {
             modes: Modes::OwnersOwn,
         };
         let fetched = results::fetch(&self.client, &self.key, wanted, &index, places).await;
-        let placed = fetched
+        let outcome = fetched
             .map_err(|error| of_results(&error))
             .and_then(|units| self.place(&staging, &units).map(|()| units));
         let cleared = self.unstage(&name);
-        let units = placed?;
+        let units = outcome?;
         cleared?;
         rustix::fs::syncfs(&self.target).map_err(|error| Failure::of_volume("/", &error.into()))?;
         Ok(units)

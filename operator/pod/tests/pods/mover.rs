@@ -118,13 +118,13 @@ impl Mover {
             let manifest = tree.manifest(LIMITS, Hashing::Streamed).unwrap();
             let mut sealer = Sealer::new(&[key(SEED).recipient()], Vec::new()).unwrap();
             archive::pack(&tree, &manifest, b"", &mut sealer).unwrap();
-            let sealed = sealer.finish().unwrap();
+            let bytes = sealer.finish().unwrap();
             let outcome = Outcome::Exit(if unit == 1 { 3 } else { 0 });
             stored.push(StoredUnit {
                 unit: UnitIndex::new(unit),
                 outcome: outcome.code(),
-                stored_bytes: sealed.len() as u64,
-                blob: Hash32::from_bytes(*self.store.put(sealed).as_bytes()),
+                stored_bytes: bytes.len() as u64,
+                blob: Hash32::from_bytes(*self.store.put(bytes).as_bytes()),
                 chunk_root: Hash32::ZERO,
             });
             results.push(UnitResult {
