@@ -98,7 +98,7 @@ pub enum JobPhase {
 }
 
 /// The job's template as uploaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredTemplate {
     /// Address of the sealed bytes on the gateway.
@@ -109,6 +109,7 @@ pub struct StoredTemplate {
     /// can name their blobs as inputs, for as long as this object and the blobs are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub inputs: Vec<StoredInput>,
 }
 

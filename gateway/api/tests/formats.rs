@@ -17,7 +17,7 @@ use tradewind_gateway_api::{
 };
 use tradewind_market::{
     Address,
-    document::{JobBundle, ResultIndex, StorageGrant},
+    document::{HostGrant, JobBundle, ResultIndex, StorageGrant},
     eip712::{Domain, StructHash},
     message::HexBytes,
     offer::OfferDetails,
@@ -115,13 +115,13 @@ fn a_result_index_is_what_it_always_was() {
 fn a_template_is_what_it_always_was() {
     let image = format!("registry.example/povray@sha256:{}", "ab".repeat(32));
     let json = format!(
-        r#"{{"jobSalt":"{}","image":"{image}","user":{{"uid":1000,"gid":1000}},"command":["render-strip"],"env":[{{"name":"WIDTH","value":"1920"}}],"resources":{{"cpuMillis":2000,"memoryBytes":2147483648,"gpus":0}},"completions":96,"slice":8,"secondsPerUnit":120,"outputPath":"/out","writablePaths":["/var/cache"],"network":"None","inputs":[{{"name":"scene","blob":"{}","storedBytes":6,"manifestDigest":"{}"}}],"outputRecipient":"age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj","limits":{{"outputBytes":1073741824,"outputFiles":10000,"scratchBytes":4294967296,"scratchFiles":100000,"processes":1024}}}}"#,
+        r#"{{"jobSalt":"{}","image":"{image}","user":{{"uid":1000,"gid":1000}},"command":["render-strip"],"env":[{{"name":"WIDTH","value":"1920"}}],"resources":{{"cpuMillis":2000,"memoryBytes":2147483648,"gpus":0}},"completions":96,"slice":8,"secondsPerUnit":120,"outputPath":"/out","writablePaths":["/var/cache"],"egress":["pypi.example:443"],"inputs":[{{"name":"scene","blob":"{}","storedBytes":6,"manifestDigest":"{}"}}],"outputRecipient":"age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj","limits":{{"outputBytes":1073741824,"outputFiles":10000,"scratchBytes":4294967296,"scratchFiles":100000,"processes":1024}}}}"#,
         repeated("07", 32),
         repeated("0c", 32),
         repeated("0d", 32),
     );
     let digest: ContentDigest =
-        serde_json::from_str("\"0xc38fe2f5d4e42e3490456b0e8e74e537333ff78f16c72b6f5467813249b00507\"")
+        serde_json::from_str("\"0x91003a89b0508123e1ec93dd468dd755704fefa2935c93470b162ac4a3be3605\"")
             .unwrap();
     let template = Template::from_bytes(json.as_bytes(), digest).unwrap();
     assert_eq!(String::from_utf8(template.to_bytes().unwrap()).unwrap(), json);
@@ -130,13 +130,13 @@ fn a_template_is_what_it_always_was() {
 
 #[test]
 fn an_offers_details_are_what_they_always_were() {
-    let json = r#"{"class":"gpu/NVIDIA-A100-SXM4-40GB/8.0/550/-/2","slot":{"cpuMillis":8000,"memoryBytes":34359738368,"diskBytes":1073741824,"gpus":2,"gpuMemoryBytes":42949672960},"region":"eu","recipient":"age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj","gatewayUrls":["https://gateway.example"],"networks":["None","Egress"],"registries":["*"],"runtimeClass":"gvisor","userNamespaces":true,"missingIsolation":["NetworkPolicy"],"minSecondsPerUnit":10}"#;
+    let json = r#"{"class":"gpu/NVIDIA-A100-SXM4-40GB/8.0/550/-/2","slot":{"cpuMillis":8000,"memoryBytes":34359738368,"diskBytes":1073741824,"gpus":2,"gpuMemoryBytes":42949672960},"region":"eu","recipient":"age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj","gatewayUrls":["https://gateway.example"],"egress":["*.pypi.example","data.example:8443"],"registries":["*"],"runtimeClass":"gvisor","userNamespaces":true,"missingIsolation":["NetworkPolicy"],"minSecondsPerUnit":10}"#;
     let details: OfferDetails = serde_json::from_str(json).unwrap();
     let written = Exact::new(details).unwrap();
     assert_eq!(written.text(), json);
     assert_eq!(
         written.digest().to_string(),
-        "0xd0e18edbc426216dce7db36021a06207eeb9093b2a1eae182ddecca0866fb6ae"
+        "0x96977a01e490fe63e3a773abb74ea651f8e21d7aebe1b4fa30c804d23862e02a"
     );
 }
 
@@ -164,5 +164,18 @@ fn an_archive_is_what_it_always_was() {
     assert_eq!(
         ContentDigest::of(&archive).to_string(),
         "0xcf49d60ca802c4ac1d836c1f7499633ee7b4d270bcf7a5fb8bbdec33660140e0"
+    );
+}
+
+#[test]
+fn a_host_grant_is_what_it_always_was() {
+    let json = format!(
+        r#"{{"signer":"{}","jobId":"{}","hosts":["pypi.example:443","data.example:8443"],"expires":1900000000}}"#,
+        repeated("11", 20),
+        repeated("22", 32),
+    );
+    let _: HostGrant = check(
+        &json,
+        "0xabeb5f459550045081f218df06343fec78b46d6eb3d0098ea15fe400b1af3871",
     );
 }
