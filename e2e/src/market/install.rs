@@ -171,7 +171,11 @@ impl Market<'_> {
                 "pollMilliseconds": 250,
             },
             "gateways": [self.gateway()?],
-            "operator": {"logFormat": "json"},
+            "operator": {
+                "logFormat": "json",
+                // Several clusters on a few processors: an API server may take longer to answer than anywhere else.
+                "leaderElection": {"leaseDurationSeconds": 60, "renewDeadlineSeconds": 40, "retryPeriodSeconds": 2},
+            },
         }))
     }
 
