@@ -10,7 +10,6 @@ pub mod input;
 pub mod message;
 pub mod mover;
 pub mod offer;
-pub mod reach;
 pub mod receipt;
 pub mod results;
 pub mod seal;

@@ -187,25 +187,25 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let special = match (a, b, c) {
-        (0 | 10 | 127, ..)
-        | (169, 254, _)
-        | (192, 168, _)
-        // IETF protocol assignments, documentation, 6to4 relays, AS112.
-        | (192, 0, 0 | 2)
-        | (192, 88, 99)
-        | (198, 51, 100)
-        | (203, 0, 113)
-        | (192, 31, 196)
-        | (192, 52, 193)
-        | (192, 175, 48) => true,
-        // Shared with a carrier's customers; private; benchmarks.
-        (100, second, _) => (64..128).contains(&second),
-        (172, second, _) => (16..32).contains(&second),
-        (198, second, _) => second == 18 || second == 19,
-        // Multicast, reserved, broadcast.
-        (first, ..) => first >= 224,
-    };
+    let special = matches!(
+        (a, b, c),
+        // This network, private, loopback; multicast, reserved, broadcast.
+        (0 | 10 | 127 | 224.., ..)
+            // Shared with a carrier's customers.
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 168, _)
+            // Protocol assignments, documentation, 6to4 relays, AS112, benchmarks.
+            | (192, 0, 0 | 2)
+            | (192, 31, 196)
+            | (192, 52, 193)
+            | (192, 88, 99)
+            | (192, 175, 48)
+            | (198, 18..=19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    );
     !special
 }
 

@@ -12,7 +12,7 @@ use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use tokio::io::AsyncWriteExt as _;
 use tradewind_gateway_api::client::tls;
 use tradewind_gateway_api::mover::MoverCause;
-use tradewind_gateway_api::reach::is_public;
+use tradewind_market::egress::is_public;
 use tradewind_result::stored::StoredDigest;
 use tradewind_result::{ContentDigest, RelativePath};
 
