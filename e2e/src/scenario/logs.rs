@@ -11,8 +11,9 @@ use super::ScenarioError;
 const EXPECTED: &[&str] = &[
     // Four clusters on a few processors: a lease that could not be renewed in time ends the process, as it must.
     "the task election failed",
-    // One scenario takes a block back.
+    // One scenario takes a block back, whose events are perhaps just being asked for.
     "the chain undid a block",
+    "eth_getLogs: the node says unknown block",
 ];
 /// What is expected, besides, of the data center whose cable is cut.
 const CUT_OFF: (&str, &[&str]) = (
