@@ -201,9 +201,11 @@ impl Evm<'_> {
             .map_err(|_| late())?
     }
 
-    /// Makes the node hang: connections are accepted, and nothing is answered.
+    /// Makes the node hang: connections are accepted, and nothing is answered. Returns once that is so.
     pub fn freeze(&self) -> Result<(), LabError> {
-        self.lab.roster.find(COMPONENT)?.signal(Signal::STOP)
+        let node = self.lab.roster.find(COMPONENT)?;
+        node.signal(Signal::STOP)?;
+        node.wait_stopped(READY_WITHIN)
     }
 
     /// Lets a frozen node go on.

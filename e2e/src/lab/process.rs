@@ -3,6 +3,7 @@
 //! kernel gave to another process is never taken for it.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -141,11 +142,21 @@ impl Record {
 
     /// Waits until it has ended.
     pub(crate) fn wait_end(&self, limit: Duration) -> Result<(), LabError> {
+        self.wait_until("the end", || !self.alive(), limit)
+    }
+
+    /// Waits until a signal to stop has reached every thread of it: on a busy machine some run on for a while.
+    pub(crate) fn wait_stopped(&self, limit: Duration) -> Result<(), LabError> {
+        let stopped = || !self.alive() || all_stopped(self.identity.pid).unwrap_or(false);
+        self.wait_until("the standstill", stopped, limit)
+    }
+
+    fn wait_until(&self, what: &str, so: impl Fn() -> bool, limit: Duration) -> Result<(), LabError> {
         let deadline = Instant::now() + limit;
-        while self.alive() {
+        while !so() {
             if Instant::now() > deadline {
                 return Err(LabError::Late {
-                    waiting_for: format!("the end of {}", self.name()),
+                    waiting_for: format!("{what} of {}", self.name()),
                     seconds: limit.as_secs(),
                     logs: self.launch.log.clone(),
                 });
@@ -182,6 +193,19 @@ impl Identity {
             start_ticks: fields.nth(18)?.parse().ok()?,
         })
     }
+}
+
+fn all_stopped(pid: i32) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        if !stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn boot() -> Result<String, LabError> {
