@@ -11,6 +11,8 @@ use super::ScenarioError;
 const EXPECTED: &[&str] = &[
     // Four clusters on a few processors: a lease that could not be renewed in time ends the process, as it must.
     "the task election failed",
+    // A job that is deleted before its key is published: whoever had taken seats gives them back.
+    r#""reason":"Key""#,
     // One scenario takes a block back, whose events are perhaps just being asked for.
     "the chain undid a block",
     "eth_getLogs: the node says unknown block",
