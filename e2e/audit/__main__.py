@@ -1,6 +1,6 @@
 """Audits a market from outside: keeps its books again from the raw logs of a node and compares.
 
-    python3 e2e/audit --rpc URL --market ADDRESS [--json FILE] [--withhold N]
+    python3 e2e/audit --rpc URL --market ADDRESS [--json FILE] [--withhold JOB:SEQ]
 
 Exit status 0: every rule holds and every number matches. 1: it does not, and the line printed says where (the job and
 the sequence number, for a job's event). 2: the audit itself could not be made.
@@ -11,8 +11,13 @@ import json
 import sys
 
 import events
-from ledger import GROUP_NAMES, SEAT_NAMES, Finding, Ledger
+from ledger import GROUP_NAMES, REASON_NAMES, SEAT_NAMES, Finding, Ledger
 from node import Node
+
+
+def reason(number):
+    """The protocol's word for why a seat abstained; nothing where it did not."""
+    return (REASON_NAMES[number] if number < len(REASON_NAMES) else "Other") if number else None
 
 
 def summary(ledger):
@@ -50,6 +55,7 @@ def summary(ledger):
                             {
                                 "provider": seat.provider,
                                 "state": SEAT_NAMES[seat.state],
+                                "abstained": reason(seat.reason),
                                 "pay": str(seat.pay),
                                 "paid": str(sum(e.paid for e in group.events if e.seat == index)),
                                 "burned": str(sum(e.burned for e in group.events if e.seat == index)),
@@ -72,8 +78,8 @@ def main():
     parser.add_argument("--rpc", required=True, help="JSON-RPC address of a node")
     parser.add_argument("--market", required=True, help="address of the market contract")
     parser.add_argument("--json", help="write the books to this file ('-' for standard output)")
-    parser.add_argument("--withhold", type=int, metavar="N",
-                        help="leave out the N-th event that belongs to a job (from 0), as a lying node would")
+    parser.add_argument("--withhold", metavar="JOB:SEQ",
+                        help="leave out the event of this job with this sequence number, as a lying node would")
     options = parser.parse_args()
 
     try:
@@ -83,12 +89,12 @@ def main():
         print(f"audit: {error}", file=sys.stderr)
         return 2
     if options.withhold is not None:
-        of_jobs = [event for event in found if "seq" in event.fields]
-        if not 0 <= options.withhold < len(of_jobs):
-            print(f"audit: there are {len(of_jobs)} events of jobs; cannot withhold number {options.withhold}",
-                  file=sys.stderr)
+        job_id, _, seq = options.withhold.partition(":")
+        kept = [event for event in found if (event.fields.get("jobId"), str(event.fields.get("seq"))) != (job_id, seq)]
+        if len(kept) != len(found) - 1:
+            print(f"audit: there is no event {options.withhold} to withhold", file=sys.stderr)
             return 2
-        found.remove(of_jobs[options.withhold])
+        found = kept
 
     ledger = Ledger()
     try:

@@ -15,6 +15,9 @@ SEAT_NAMES = ("Empty Awarded Committed Abstained Revealed Stored NoShow Agreed U
               "Unresolved Overruled").split()
 # Group states.
 RUNNING, REVEALING, GROUP_AGREED, CONTESTED, CREDITED, INCONCLUSIVE, REFUNDED = 1, 2, 5, 6, 7, 8, 9
+# Reasons to abstain, by the protocol's numbers.
+REASON_NAMES = ("None Inputs Image Key TemplateMismatch TimeLimit OutOfMemory OutputLimit Hardware Preempted "
+                "Storage").split()
 GROUP_NAMES = ("Filling Running Revealing Appealed Checking Agreed Contested Credited Inconclusive "
                "Refunded").split()
 ZERO = "0x" + "00" * 20
@@ -34,6 +37,7 @@ class Seat:
     state: int = AWARDED
     root: str = None
     settled: bool = False
+    reason: int = 0
 
 
 @dataclass
@@ -225,7 +229,8 @@ class Ledger:
         self._seat(event).state = COMMITTED
 
     def _SeatAbstained(self, event):
-        self._seat(event).state = ABSTAINED
+        seat = self._seat(event)
+        seat.state, seat.reason = ABSTAINED, event.reason
 
     def _RevealStarted(self, event):
         self.jobs[event.jobId].group(event.group).state = REVEALING
@@ -327,6 +332,12 @@ class Ledger:
 
     def compare(self, node, market):
         """Compares the books with the token's balances and the market's own views."""
+        # First what is missing: it would show in the numbers too, and they would not say where.
+        jobs = {job_id: node.view(market, "jobOf(bytes32)", job_id) for job_id in self.jobs}
+        for job_id, job in self.jobs.items():
+            seq = jobs[job_id][4]
+            if seq > job.seq:
+                raise Finding(f"job {job_id}: sequence number {job.seq + 1} is missing; the market is at {seq}")
         for token in sorted(self.tokens):
             held = self.held(token)
             self._same(f"held of {token}", held, self.deposited[token] - self.withdrawn[token])
@@ -343,10 +354,7 @@ class Ledger:
             self._same(f"bondOf{who}", (total, locked, leaving),
                        (self.bond[key], self.locked[key], self.leaving[key]))
         for job_id, job in self.jobs.items():
-            _, _, _, _, seq, _, _, escrow, *_ = node.view(market, "jobOf(bytes32)", job_id)
-            if seq > job.seq:
-                raise Finding(f"job {job_id}: sequence number {job.seq + 1} is missing; the market is at {seq}")
-            self._same(f"escrow of job {job_id}", escrow, job.escrow)
+            self._same(f"escrow of job {job_id}", jobs[job_id][7], job.escrow)
 
     @staticmethod
     def _same(what, found, expected):

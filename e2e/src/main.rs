@@ -10,7 +10,7 @@ use tradewind_e2e::lab::cli::{LabCommand, call_off_on_signal};
 use tradewind_e2e::lab::enforcer::{self, EnforcerArguments};
 use tradewind_e2e::lab::overlay;
 use tradewind_e2e::market::cli::MarketCommand;
-use tradewind_e2e::scenario::TestArguments;
+use tradewind_e2e::scenario::{KillArguments, TestArguments};
 
 /// Raises labs of real clusters, and runs on them what is to be proved.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ enum Command {
     Test(TestArguments),
     /// Measure how long a job takes to its first pod, and what it costs the API servers.
     Bench(BenchArguments),
+    /// Kill operators at a point of a job's life, and show journal, chain and pods before and after.
+    Kill(KillArguments),
     /// Enforce a cluster's NetworkPolicies; started by the lab.
     #[command(hide = true)]
     Enforce(EnforcerArguments),
@@ -72,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             arguments.run(&call_off_on_signal()?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Kill(arguments) => Ok(arguments.run(&call_off_on_signal()?)?),
         Command::Enforce(arguments) => {
             enforcer::run(&arguments)?;
             Ok(ExitCode::SUCCESS)

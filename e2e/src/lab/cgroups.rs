@@ -28,6 +28,8 @@ pub(crate) enum Cgroups {
         tracking: PathBuf,
         /// The `cpuset` controller's, whose groups need their CPUs copied down.
         cpuset: Option<PathBuf>,
+        /// The `memory` controller's.
+        memory: Option<PathBuf>,
     },
 }
 
@@ -67,6 +69,7 @@ impl Cgroups {
         })?;
         Ok(Self::PerController {
             cpuset: with("cpuset"),
+            memory: with("memory"),
             // The runtime makes groups in an additional version 2 hierarchy too.
             roots: hierarchies
                 .into_iter()
@@ -112,6 +115,28 @@ impl Cgroups {
             Self::Unified(root) => root.join(group),
             Self::PerController { tracking, .. } => tracking.join(group),
         }
+    }
+
+    /// Lets a group, given by its tracked folder, have so much memory and what it has already.
+    pub(crate) fn limit_memory(&self, tracked: &Path, more_bytes: u64) -> Result<(), LabError> {
+        let (group, used, limit) = match self {
+            Self::Unified(_) => (Some(tracked.to_owned()), "memory.current", "memory.max"),
+            Self::PerController { tracking, memory, .. } => {
+                let path = tracked.strip_prefix(tracking).ok();
+                let group = memory.as_ref().zip(path).map(|(root, path)| root.join(path));
+                (group, "memory.usage_in_bytes", "memory.limit_in_bytes")
+            }
+        };
+        let group = group.ok_or_else(|| {
+            LabError::Shape("the `memory` cgroup controller is not mounted; memory has no limits".to_owned())
+        })?;
+        let used = group.join(used);
+        let text = fs::read_to_string(&used).map_err(LabError::io(format!("read {}", used.display())))?;
+        let bytes: u64 = text
+            .trim()
+            .parse()
+            .map_err(|_| LabError::Shape(format!("{} holds no number", used.display())))?;
+        write(&group.join(limit), &bytes.saturating_add(more_bytes).to_string())
     }
 
     /// The version 2 hierarchy forbids processes beside child groups: a kubelet's parent holds none itself.

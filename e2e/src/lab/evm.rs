@@ -75,6 +75,11 @@ pub const DEV_ACCOUNTS: [DevAccount; 10] = [
     },
 ];
 
+/// A number as the node writes it; `None` where it is none.
+pub fn quantity(value: &Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
+}
+
 /// Starts the node, and waits until it answers.
 pub(super) async fn raise(raising: &Raising<'_>, spec: &EvmSpec) -> Result<(), LabError> {
     let data = raising.places.data().join("services");

@@ -189,6 +189,14 @@ impl ImageSource {
 }
 
 impl Image {
+    /// The same under another name.
+    pub(crate) fn renamed(self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
+    }
+
     /// Pushes the image into the registry of a lab.
     pub(crate) fn push(&self, lab: &LabPlaces) -> Result<ImageReference, LabError> {
         let doing = format!("push the image {}", self.name);

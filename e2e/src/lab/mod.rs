@@ -37,9 +37,9 @@ use std::path::{Path, PathBuf};
 use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Target};
 pub use error::LabError;
-pub use evm::{DEV_ACCOUNTS, DevAccount, Evm};
+pub use evm::{DEV_ACCOUNTS, DevAccount, Evm, quantity};
 pub use images::{Image, ImageReference, ImageSource, LaidFile};
 pub use progress::Progress;
 pub use spec::{ClusterSpec, EvmSpec, LabSpec, RuntimeSpec};
@@ -280,6 +280,16 @@ impl Lab {
     /// Builds an image where it is not in the cache, and pushes it into the lab's registry.
     pub fn push(&self, source: &ImageSource) -> Result<ImageReference, LabError> {
         source.build(&self.progress)?.push(&self.places)
+    }
+
+    /// The same under another name: an image that only one test uses, so that it may be taken away.
+    pub fn push_as(&self, source: &ImageSource, name: &str) -> Result<ImageReference, LabError> {
+        source.build(&self.progress)?.renamed(name).push(&self.places)
+    }
+
+    /// Takes an image that was pushed under this name out of the registry.
+    pub fn lose_image(&self, name: &str) -> Result<(), LabError> {
+        registry::forget(&self.places, name)
     }
 
     /// A command that will run inside the lab's services namespace, with the lab's own kubectl and helm.

@@ -5,17 +5,31 @@ use std::fs;
 use std::time::Duration;
 
 use super::error::LabError;
-use super::places::SERVICES_ADDRESS;
+use super::places::{LabPlaces, SERVICES_ADDRESS};
 use super::process::{Launch, Place};
 use super::raising::Raising;
 
 pub(crate) const REGISTRY_PORT: u16 = 5000;
 pub(crate) const COMPONENT: &str = "services/registry";
+/// Its folder among the services' data.
+const STORE: &str = "registry";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Its address, as it stands in image references.
 pub(crate) fn address() -> String {
     format!("{SERVICES_ADDRESS}:{REGISTRY_PORT}")
+}
+
+/// Forgets a repository: what was resolved before can no longer be pulled.
+pub(super) fn forget(places: &LabPlaces, repository: &str) -> Result<(), LabError> {
+    let repositories = "docker/registry/v2/repositories";
+    let dir = places
+        .data()
+        .join("services")
+        .join(STORE)
+        .join(repositories)
+        .join(repository);
+    fs::remove_dir_all(&dir).map_err(LabError::io(format!("remove {}", dir.display())))
 }
 
 /// Starts it, and waits until it answers.
@@ -28,7 +42,7 @@ pub(super) async fn raise(raising: &Raising<'_>) -> Result<(), LabError> {
          log: {{level: warn}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}}}\n\
          http: {{addr: '{}'}}\n",
-        data.join("registry").display(),
+        data.join(STORE).display(),
         address(),
     );
     fs::write(&config, content).map_err(LabError::io(format!("write {}", config.display())))?;

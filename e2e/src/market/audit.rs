@@ -82,6 +82,8 @@ pub struct SeatBooks {
     pub provider: String,
     /// Its state, in the protocol's words.
     pub state: String,
+    /// Why it abstained, in the protocol's words, if it did.
+    pub abstained: Option<String>,
     /// What it works for.
     pub pay: String,
     /// What it got.
@@ -94,7 +96,19 @@ pub struct SeatBooks {
     pub released: bool,
 }
 
-pub(super) async fn run(lab: &Lab, market: &str, withhold: Option<usize>) -> Result<Books, MarketError> {
+/// One event, to be kept from the auditor as a lying node would.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Withheld<'a> {
+    pub(super) job: &'a str,
+    pub(super) sequence: u64,
+}
+
+/// What the auditor says: books, or what it found.
+pub(super) async fn run(
+    lab: &Lab,
+    market: &str,
+    withheld: Option<Withheld<'_>>,
+) -> Result<Result<Books, String>, MarketError> {
     let mut command = lab.command("python3")?;
     command.arg("-B").arg(source_root().join("e2e/audit")).args([
         "--rpc",
@@ -104,8 +118,8 @@ pub(super) async fn run(lab: &Lab, market: &str, withhold: Option<usize>) -> Res
         "--json",
         "-",
     ]);
-    if let Some(event) = withhold {
-        command.args(["--withhold", &event.to_string()]);
+    if let Some(Withheld { job, sequence }) = withheld {
+        command.arg(format!("--withhold={job}:{sequence}"));
     }
     let output = tokio::process::Command::from(command)
         .stdin(Stdio::null())
@@ -114,10 +128,14 @@ pub(super) async fn run(lab: &Lab, market: &str, withhold: Option<usize>) -> Res
         .await
         .map_err(LabError::io("run the auditor"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        return Err(MarketError::Audit(format!("{}{}", printed.trim(), error.trim())));
+    match output.status.code() {
+        Some(0) => serde_json::from_str(&printed)
+            .map(Ok)
+            .map_err(|error| MarketError::Audit(format!("what it printed is no books: {error}"))),
+        Some(1) => Ok(Err(printed.trim().to_owned())),
+        _ => {
+            let error = String::from_utf8_lossy(&output.stderr);
+            Err(MarketError::Audit(format!("{}{}", printed.trim(), error.trim())))
+        }
     }
-    serde_json::from_str(&printed)
-        .map_err(|error| MarketError::Audit(format!("what it printed is no books: {error}")))
 }

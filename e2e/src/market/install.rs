@@ -15,6 +15,8 @@ use crate::lab::{Cluster, ImageReference, ImageSource, Lab, Progress, source_roo
 
 /// Whole tokens that the consumer's balance is filled up to at the first job's deposit: the later jobs then need none.
 const DEPOSIT_FLOOR: &str = "500";
+/// Seconds that a data center tries to have a job's image: the lab's registry is near.
+const IMAGE_PATIENCE_S: u32 = 10;
 const FIELD_MANAGER: &str = "tradewind-e2e";
 
 /// What the market's pods are made of.
@@ -87,10 +89,11 @@ impl Windows {
         ]
     }
 
-    fn of_providers(self) -> [String; 3] {
+    fn of_providers(self) -> [String; 4] {
         [
             format!("--relay-patience={}", self.patience),
             format!("--settle-patience={}", self.patience),
+            format!("--image-patience={IMAGE_PATIENCE_S}"),
             "--resync=5".to_owned(),
         ]
     }

@@ -31,7 +31,7 @@ pub use view::{Seeming, View};
 use tradewind_crds::condition;
 use tradewind_crds::provider_offer::{OfferCondition, ProviderOffer};
 
-use crate::lab::{Cluster, Lab, Progress, source_root};
+use crate::lab::{Cluster, DevAccount, Lab, Progress, source_root};
 use watch::{Found, Watched};
 
 /// The namespace that the chart is installed in, in every cluster.
@@ -189,10 +189,30 @@ impl<'lab> Market<'lab> {
         Ok(())
     }
 
-    /// Waits until every offer in a data center's cluster is published.
+    /// The cluster of whoever acts on the chain.
+    pub fn cluster_of(&self, role: Role) -> Result<Cluster<'lab>, MarketError> {
+        for cluster in self.lab.clusters()? {
+            if self.role_of(&cluster)? == role {
+                return Ok(cluster);
+            }
+        }
+        Err(MarketError::Chain(format!("{role:?} has no cluster in this lab")))
+    }
+
+    /// Waits until the usual offer of a data center's cluster is published.
     pub async fn wait_until_sold(&self, cluster: &Cluster<'_>, limit: Duration) -> Result<(), MarketError> {
-        let mut offer: Watched<ProviderOffer> = Watched::start(cluster.client().await?, NAMESPACE, OFFER);
-        let what = format!("{}: the offer's publication", cluster.name());
+        self.wait_until_published(cluster, OFFER, limit).await
+    }
+
+    /// Waits until an offer of a data center's cluster is published.
+    pub async fn wait_until_published(
+        &self,
+        cluster: &Cluster<'_>,
+        offer: &str,
+        limit: Duration,
+    ) -> Result<(), MarketError> {
+        let what = format!("{}: the publication of the offer {offer}", cluster.name());
+        let mut offer: Watched<ProviderOffer> = Watched::start(cluster.client().await?, NAMESPACE, offer);
         offer
             .until(&what, limit, |offer| {
                 let Some(status) = &offer.status else {
@@ -209,12 +229,15 @@ impl<'lab> Market<'lab> {
 
     /// Keeps the market's books again from the node's raw logs, and compares.
     pub async fn audit(&self) -> Result<Books, MarketError> {
-        audit::run(self.lab, &self.chain.market, None).await
+        let audited = audit::run(self.lab, &self.chain.market, None).await?;
+        audited.map_err(MarketError::Audit)
     }
 
-    /// The same, with one event of a job withheld, as a lying node would: what the auditor says then.
-    pub async fn audit_withholding(&self, event: usize) -> Result<Books, MarketError> {
-        audit::run(self.lab, &self.chain.market, Some(event)).await
+    /// The same, with one event of a job withheld, as a lying node would: what the auditor finds then, if anything.
+    pub async fn audit_withholding(&self, job: &str, sequence: u64) -> Result<Option<String>, MarketError> {
+        let withheld = audit::Withheld { job, sequence };
+        let audited = audit::run(self.lab, &self.chain.market, Some(withheld)).await?;
+        Ok(audited.err())
     }
 }
 

@@ -52,6 +52,26 @@ pub(super) fn add_up(books: &JobBooks) -> Result<(), ScenarioError> {
     })
 }
 
+/// Whichever event of a job a node withholds, the auditor misses it by job and sequence number: the first, one in
+/// the middle, and the last, after which nothing tells of a gap but the market itself.
+pub(super) async fn withheld_events_are_missed(market: &Market<'_>) -> Result<(), ScenarioError> {
+    let books = market.audit().await?;
+    let longest = books.jobs.iter().max_by_key(|(_, job)| job.events);
+    // Of the scenarios that were selected, none may have opened a job.
+    let Some((id, job)) = longest else {
+        return Ok(());
+    };
+    for sequence in [1, job.events / 2, job.events] {
+        let found = market.audit_withholding(id, sequence).await?;
+        let named = format!("job {id}: sequence number {sequence} ");
+        require(
+            found.as_ref().is_some_and(|finding| finding.contains(&named)),
+            || format!("the auditor misses {named}(it says {found:?})"),
+        )?;
+    }
+    Ok(())
+}
+
 pub(super) fn seats(books: &JobBooks) -> impl Iterator<Item = &SeatBooks> {
     books.groups.iter().flat_map(|group| &group.seats)
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{ListParams, LogParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt as _};
 use tradewind_crds::condition::ConditionStatus::True;
 use tradewind_crds::job_status::JobCondition;
@@ -14,54 +15,111 @@ use crate::market::{Market, MarketError, Role};
 use super::ScenarioError;
 use super::books::{self, require};
 use super::job::{Job, JobSpec};
+use super::logs::{self, Expected};
 
 /// The data center that things befall: the last one.
 pub(super) const VICTIM: usize = 2;
+/// The container of a job's program.
+const RUN: &str = "run";
+/// A start, and less than a unit wants.
+const TOO_LITTLE_BYTES: u64 = 4 << 20;
 const PODS_WITHIN: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A program that is killed, as the kernel does when memory runs out, goes on after the units that it has done, and the
-/// result is what it would have been.
-pub(super) async fn killed_slice(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let script = "sleep 5; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned();
+/// A program that the kernel ends for want of memory, with all of its container, goes on after the units that are
+/// done, and the result is what it would have been.
+pub(super) async fn starved_slice(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
+    let script = "echo begin $JOB_COMPLETION_INDEX
+        [ $JOB_COMPLETION_INDEX = 0 ] || sleep 8
+        much=$(head -c 8000000 /dev/zero | tr '\\0' a)
+        echo ${#much} >/out/result";
     let spec = JobSpec {
-        script,
+        script: script.to_owned(),
         completions: 2,
         slices_per_group: 1,
         ..JobSpec::default()
     };
     let mut job = Job::apply(market, namespace, &spec).await?;
-    job.until(JobCondition::Running, True, None).await?;
+    job.until(JobCondition::Accepted, True, None).await?;
     let victim = victim(market)?;
     let pod = running_pod(&victim, &job.id()).await?;
-    let pool = pod.namespace().unwrap_or_default();
-    victim.kill_container(&pool, &pod.name_any(), "run").await?;
+    let (pool, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let pods: Api<Pod> = Api::namespaced(victim.client().await?, &pool);
+    says(&pods, &name, "begin 1").await?;
+    victim.starve(&pool, &name, RUN, TOO_LITTLE_BYTES).await?;
+    let killed = await_condition(pods.clone(), &name, was_starved);
+    tokio::time::timeout(PODS_WITHIN, killed)
+        .await
+        .map_err(|_| ScenarioError::NotSo(format!("{name} runs again after it had no memory")))?
+        .map_err(|error| ScenarioError::NotSo(format!("{name} can be watched: {error}")))?;
+    let said = says(&pods, &name, "begin 1").await?;
+    require(said == "begin 1\n", || {
+        format!("{name} goes on with the unit that was not finished, and no other (it said {said:?})")
+    })?;
     job.complete().await?;
     let books = books::of(market, &job.id()).await?;
     books::add_up(&books)?;
-    books::all_seats(&books, "Agreed", None)?;
-    let after = pods(&victim, &job.id()).await?;
-    let again: i32 = after.iter().map(restarts).sum();
-    let another = after.iter().any(|other| other.name_any() != pod.name_any());
-    require(again > 0 && !another || after.is_empty(), || {
-        "the same pod went on".to_owned()
+    books::all_seats(&books, "Agreed", None)
+}
+
+/// Waits until the job's program, as it runs now, has said that, and gives all that it said.
+async fn says(pods: &Api<Pod>, name: &str, line: &str) -> Result<String, ScenarioError> {
+    let parameters = LogParams {
+        container: Some(RUN.to_owned()),
+        ..LogParams::default()
+    };
+    let asked = async {
+        loop {
+            let said = pods.logs(name, &parameters).await;
+            let said = said.map_err(MarketError::kubernetes(format!("read the log of {name}")))?;
+            if said.lines().any(|said| said == line) {
+                return Ok(said);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let late = |_| ScenarioError::NotSo(format!("{name} says `{line}`"));
+    tokio::time::timeout(PODS_WITHIN, asked).await.map_err(late)?
+}
+
+/// The job's program was killed once for want of memory, by the kubelet's own word, and runs again.
+fn was_starved(pod: Option<&Pod>) -> bool {
+    let statuses = pod
+        .and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref())
+        .into_iter()
+        .flatten();
+    let mut run = statuses.filter(|status| status.name == RUN);
+    run.any(|status| {
+        let ended = status
+            .last_state
+            .as_ref()
+            .and_then(|last| last.terminated.as_ref());
+        let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
+        runs && status.restart_count == 1
+            && ended.is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"))
     })
 }
 
 /// A data center whose cable is cut after the award is silent, loses what silence costs, and hurts nobody else.
 pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let script = "sleep 3; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned();
-    let mut job = Job::apply(
-        market,
-        namespace,
-        &JobSpec {
-            script,
-            ..JobSpec::default()
-        },
-    )
-    .await?;
-    job.until(JobCondition::Running, True, None).await?;
+    // The time that the others wait for it: a group's limit, and the time to commit in.
+    let spec = JobSpec {
+        script: "sleep 3; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
+        completions: 2,
+        slice: 1,
+        seconds_per_unit: 6,
+        ..JobSpec::default()
+    };
+    let mut job = Job::apply(market, namespace, &spec).await?;
+    job.until(JobCondition::Accepted, True, None).await?;
     let victim = victim(market)?;
+    running_pod(&victim, &job.id()).await?;
+    let silenced = [
+        "the chain could not be followed",
+        "nothing was sent to the chain",
+        "a gateway does not say who it is",
+    ];
+    logs::expect(silenced.map(|says| Expected::of_operators(says).in_cluster(&victim)));
     victim.disconnect()?;
     let outcome = job.complete().await;
     victim.connect()?;
@@ -80,23 +138,10 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
     Ok(())
 }
 
-/// No slice of the job was begun a second time in that data center, and none was restarted.
-pub(super) async fn begun_once(cluster: &Cluster<'_>, job: &str) -> Result<(), ScenarioError> {
-    for pod in pods(cluster, job).await? {
-        let attempt = pod
-            .labels()
-            .get("tradewind.dev/attempt")
-            .cloned()
-            .unwrap_or_default();
-        let again = restarts(&pod);
-        require(attempt == "1" && again == 0, || {
-            format!(
-                "{} was begun once (attempt {attempt}, {again} restarts)",
-                pod.name_any()
-            )
-        })?;
-    }
-    Ok(())
+/// Which try at its slice a pod is.
+pub(super) fn attempt(pod: &Pod) -> String {
+    let attempt = pod.labels().get("tradewind.dev/attempt");
+    attempt.cloned().unwrap_or_default()
 }
 
 /// The data center that things befall.
@@ -106,16 +151,18 @@ pub(super) fn victim<'lab>(market: &Market<'lab>) -> Result<Cluster<'lab>, Scena
 }
 
 /// The pods of a job in a data center's cluster.
-async fn pods(cluster: &Cluster<'_>, job: &str) -> Result<Vec<Pod>, ScenarioError> {
-    let lease = format!(
-        "job-{}",
-        job.trim_start_matches("0x").get(..32).unwrap_or_default()
-    );
-    let selector = ListParams::default().labels(&format!("tradewind.dev/lease={lease}"));
+pub(super) async fn pods(cluster: &Cluster<'_>, job: &str) -> Result<Vec<Pod>, ScenarioError> {
+    let selector = ListParams::default().labels(&label_of(job));
     let list = Api::<Pod>::all(cluster.client().await?).list(&selector).await;
     Ok(list
         .map_err(MarketError::kubernetes("list the pods of a job"))?
         .items)
+}
+
+/// What the pods of a job are found by.
+pub(super) fn label_of(job: &str) -> String {
+    let id = job.trim_start_matches("0x");
+    format!("tradewind.dev/lease=job-{}", id.get(..32).unwrap_or_default())
 }
 
 /// Waits for a pod of the job whose own program runs.
@@ -137,7 +184,8 @@ pub(super) async fn running_pod(cluster: &Cluster<'_>, job: &str) -> Result<Pod,
     tokio::time::timeout(PODS_WITHIN, found).await.map_err(late)?
 }
 
-fn runs(pod: &Pod) -> bool {
+/// Whether the pod's own program runs.
+pub(super) fn runs(pod: &Pod) -> bool {
     let statuses = pod
         .status
         .iter()
@@ -146,7 +194,8 @@ fn runs(pod: &Pod) -> bool {
     running.next().is_some()
 }
 
-fn restarts(pod: &Pod) -> i32 {
+/// How often its own program was begun anew.
+pub(super) fn restarts(pod: &Pod) -> i32 {
     let statuses = pod
         .status
         .iter()

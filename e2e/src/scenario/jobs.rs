@@ -3,11 +3,17 @@
 use tradewind_crds::condition::ConditionStatus::{False, True};
 use tradewind_crds::job_status::JobCondition;
 
+use crate::lab::ImageSource;
 use crate::market::Market;
 
 use super::ScenarioError;
 use super::books::{self, require};
+use super::faults;
 use super::job::{Job, JobSpec};
+use super::logs::{self, Expected};
+
+/// The repository of an image that does not live long.
+const SHORT_LIVED: &str = "short-lived";
 
 /// Three of three agree, and all are paid.
 pub(super) async fn first_job(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
@@ -51,10 +57,45 @@ pub(super) async fn hanging_unit(market: &Market<'_>, namespace: &str) -> Result
         ..JobSpec::default()
     };
     let mut job = Job::apply(market, namespace, &spec).await?;
-    job.failed().await?;
+    given_back(market, &mut job, "TimeLimit").await
+}
+
+/// An image that is there when it is looked up and is not when it is pulled: the seats are given back, and the job
+/// says why.
+pub(super) async fn lost_image(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
+    let image = market.lab().push_as(&ImageSource::busybox(), SHORT_LIVED)?;
+    let spec = JobSpec {
+        image: Some(image.tagged()),
+        completions: 2,
+        slices_per_group: 1,
+        ..JobSpec::default()
+    };
+    let mut job = Job::apply(market, namespace, &spec).await?;
+    job.until(JobCondition::Accepted, True, None).await?;
+    market.lab().lose_image(SHORT_LIVED)?;
+    // Whoever sells should hear that images cannot be had.
+    let given_back_seats = Expected::of_operators("seats are given back");
+    logs::expect([given_back_seats.about(job.id())]);
+    given_back(market, &mut job, "Image").await
+}
+
+/// The job fails because all its seats abstained for that reason: it says so, nobody is paid, nobody is hurt, and the
+/// buyer has the money back.
+async fn given_back(market: &Market<'_>, job: &mut Job<'_, '_>, reason: &str) -> Result<(), ScenarioError> {
+    let failed = job.failed().await?;
+    require(
+        failed.reason == "NotAgreed" && failed.message.contains(&format!("{reason} 3")),
+        || format!("the job says that three seats abstained for {reason} ({failed:?})"),
+    )?;
     let books = books::at_the_end(market, &job.id()).await?;
     books::add_up(&books)?;
     books::all_seats(&books, "Abstained", None)?;
+    for seat in books::seats(&books) {
+        require(
+            seat.abstained.as_deref() == Some(reason) && seat.burned == "0",
+            || format!("{seat:?} abstained for {reason} and lost nothing"),
+        )?;
+    }
     require(books.refunded == books.deposited, || {
         format!("all of {} is refunded ({})", books.deposited, books.refunded)
     })
@@ -124,7 +165,11 @@ pub(super) async fn deleted_midway(market: &Market<'_>, namespace: &str) -> Resu
         },
     )
     .await?;
-    job.until(JobCondition::Running, True, None).await?;
+    job.until(JobCondition::Accepted, True, None).await?;
+    let seller = &market.providers()?[0];
+    faults::running_pod(seller, &job.id()).await?;
+    // Whoever has not had the key by then never gets it.
+    logs::expect([Expected::of_operators("seats are given back").about(job.id())]);
     job.delete().await?;
     let books = books::at_the_end(market, &job.id()).await?;
     books::add_up(&books)

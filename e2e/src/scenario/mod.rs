@@ -12,11 +12,16 @@ mod faults;
 mod hands;
 mod job;
 mod jobs;
+mod journal;
+mod kill;
 mod logs;
 mod outages;
 mod races;
+mod reorg;
 mod restarts;
+mod strike;
 mod time;
+mod witness;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +34,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ScenarioError;
+pub use kill::KillArguments;
 
 use crate::lab::{Lab, LabSpec, Progress, Raise};
 use crate::market::{Market, MarketError, Windows};
@@ -40,7 +46,7 @@ const AT_ONCE: usize = 2;
 const OFFERS_WITHIN: Duration = Duration::from_mins(3);
 /// Time to commit in is what a data center may lag behind the others on a machine that they share.
 const WINDOWS: Windows = Windows {
-    commit_grace: 150,
+    commit_grace: 100,
     reveal: 60,
     appeal: 3,
     availability: 3,
@@ -75,6 +81,18 @@ pub struct TestArguments {
 /// A scenario: what it needs is the market, and the name of a namespace that is its own.
 type Scenario = for<'a> fn(&'a Market<'a>, &'a str) -> BoxFuture<'a, Result<(), ScenarioError>>;
 
+/// A check of what the scenarios, by night or by day, left behind.
+type Check = for<'a> fn(&'a Market<'a>, bool) -> BoxFuture<'a, Result<(), ScenarioError>>;
+
+const AFTERWARDS: &[(&str, Check)] = &[
+    ("the_auditor_misses_an_event_that_is_withheld", |market, _| {
+        Box::pin(books::withheld_events_are_missed(market))
+    }),
+    ("operators_warn_of_nothing_unexpected", |market, by_night| {
+        Box::pin(logs::unexpected(market, by_night))
+    }),
+];
+
 /// Whether other scenarios may run beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Company {
@@ -105,6 +123,11 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
         Company::Welcome,
         |m, n| Box::pin(egress::granted_host(m, n)),
     ),
+    (
+        "an_image_that_is_lost_after_the_award_hurts_nobody",
+        Company::Welcome,
+        |m, n| Box::pin(jobs::lost_image(m, n)),
+    ),
     ("no_offer_that_suits_is_said", Company::Welcome, |m, n| {
         Box::pin(jobs::no_matching_offer(m, n))
     }),
@@ -121,43 +144,46 @@ const SCENARIOS: &[(&str, Company, Scenario)] = &[
     ("a_job_deleted_midway_is_settled", Company::Welcome, |m, n| {
         Box::pin(jobs::deleted_midway(m, n))
     }),
-    ("a_slice_killed_halfway_goes_on", Company::Welcome, |m, n| {
-        Box::pin(faults::killed_slice(m, n))
-    }),
+    (
+        "a_slice_out_of_memory_halfway_goes_on",
+        Company::Welcome,
+        |m, n| Box::pin(faults::starved_slice(m, n)),
+    ),
+    (
+        "an_operator_killed_with_a_signed_transaction",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Signed, |_| ())),
+    ),
+    (
+        "an_operator_killed_with_a_broadcast_transaction",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Broadcast, |_| ())),
+    ),
+    (
+        "operators_killed_when_seats_are_awarded",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Awarded, |_| ())),
+    ),
+    (
+        "an_operator_killed_when_it_has_committed",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Committed, |_| ())),
+    ),
+    (
+        "operators_killed_when_results_are_revealed",
+        Company::Welcome,
+        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Revealed, |_| ())),
+    ),
+    // What needs the market for itself comes last: nothing waits beside it.
     (
         "a_data_center_that_vanishes_loses_alone",
         Company::None,
         |m, n| Box::pin(faults::vanished(m, n)),
     ),
     (
-        "an_operator_killed_with_a_signed_transaction",
-        Company::Welcome,
-        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Signed)),
-    ),
-    (
-        "an_operator_killed_with_a_broadcast_transaction",
-        Company::Welcome,
-        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Broadcast)),
-    ),
-    (
-        "operators_killed_when_seats_are_awarded",
-        Company::Welcome,
-        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Awarded)),
-    ),
-    (
-        "an_operator_killed_when_it_has_committed",
-        Company::Welcome,
-        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Committed)),
-    ),
-    (
-        "operators_killed_when_results_are_revealed",
-        Company::Welcome,
-        |m, n| Box::pin(restarts::operator_killed(m, n, Point::Revealed)),
-    ),
-    (
         "a_job_whose_opening_is_taken_back_is_opened_once",
         Company::None,
-        |m, n| Box::pin(restarts::opening_taken_back(m, n)),
+        |m, n| Box::pin(reorg::opening_taken_back(m, n)),
     ),
 ];
 
@@ -287,24 +313,24 @@ impl TestArguments {
             })
         });
         let scenarios = libtest_mimic::run(&report(AT_ONCE), trials.collect());
-        let quiet = {
+        let afterwards = AFTERWARDS.iter().map(|(name, check)| {
             let (lab, by_night) = (Arc::clone(lab), self.nightly);
-            Trial::test("operators_warn_of_nothing_unexpected", move || {
+            Trial::test(*name, move || {
                 let found = lab
-                    .run(logs::unexpected(&lab, by_night))
+                    .run(async { check(&Market::attach(&lab)?, by_night).await })
                     .map_err(ScenarioError::from)
                     .flatten();
                 found.map_err(|error| Failed::from(error.to_string()))
             })
-        };
-        let logs = libtest_mimic::run(
+        });
+        let checks = libtest_mimic::run(
             &Report {
                 filter: None,
                 ..report(1)
             },
-            vec![quiet],
+            afterwards.collect(),
         );
-        if scenarios.has_failed() || logs.has_failed() {
+        if scenarios.has_failed() || checks.has_failed() {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tradewind_chain::Call;
 use tradewind_market::UnixSeconds;
 
+use crate::lab::quantity;
 use crate::market::{Market, Party};
 
 use super::ScenarioError;
@@ -103,9 +104,7 @@ async fn newest(market: &Market<'_>) -> Result<Value, ScenarioError> {
     Ok(market.lab().evm().rpc("eth_getBlockByNumber", block).await?)
 }
 
-fn number(value: &Value) -> Result<u64, ScenarioError> {
-    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
-    digits
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| ScenarioError::NotSo(format!("{value} is a number")))
+/// A number as the node writes it.
+pub(super) fn number(value: &Value) -> Result<u64, ScenarioError> {
+    quantity(value).ok_or_else(|| ScenarioError::NotSo(format!("{value} is a number")))
 }

@@ -32,6 +32,7 @@ use super::{
     preparing::{self, Prepared},
     publishing,
     quoting::no_match,
+    reasons::{abstentions, lost_offers},
     spending,
     spending::Want as SpendingWant,
     status::Stage,
@@ -208,6 +209,7 @@ impl Consumer {
             let exported = self.export(subject, memo, finalized, claim, &undelivered).await;
             blocked = exported.err().or(blocked);
         }
+        let blocked = blocked.or_else(|| lost_offers(&job));
         match end {
             Some(how) => match self.finish(subject, memo, &job, how, now).await {
                 Ok(stage) => finished(stage, self.context.args.resync, Some(prepared)),
@@ -330,11 +332,26 @@ impl Consumer {
         job: &Job<'_>,
         wants: Vec<Want>,
     ) -> Result<(), (JobReason, String)> {
-        let recently = memo.sought.is_some_and(|at| at.elapsed() < SEEK_EVERY);
-        if recently || memo.filling.is_some_and(|id| self.is_under_way(id)) {
+        if memo.filling.is_some_and(|id| self.is_under_way(id)) {
             return Ok(());
         }
+        if memo.sought.is_some_and(|at| at.elapsed() < SEEK_EVERY) {
+            return memo.seek_blocked.clone().map_or(Ok(()), Err);
+        }
         memo.sought = Some(Instant::now());
+        let result = self.seek_now(view, subject, memo, job, wants).await;
+        memo.seek_blocked = result.as_ref().err().cloned();
+        result
+    }
+
+    async fn seek_now(
+        &self,
+        view: &ChainView,
+        subject: Subject<'_>,
+        memo: &mut Memo,
+        job: &Job<'_>,
+        wants: Vec<Want>,
+    ) -> Result<(), (JobReason, String)> {
         let flat = |stage| match stage {
             Stage::Refused(reason, message)
             | Stage::BeforeMoney(reason, message)
@@ -536,7 +553,8 @@ impl Consumer {
                 };
                 let all = job.record.groups;
                 let message = format!(
-                    "{groups} of {all} groups have no agreed result; what was not earned is refunded"
+                    "{groups} of {all} groups have no agreed result{}; what was not earned is refunded",
+                    abstentions(job)
                 );
                 Stage::Failed(reason, message)
             }

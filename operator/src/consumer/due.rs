@@ -63,6 +63,7 @@ fn verdicts(status: &ComputeJobStatus) -> Vec<(&str, &str)> {
         ConditionStatus::False => {
             is(condition, C::Accepted)
                 || is(condition, C::Funded) && status.opened_at.is_none() && !is_under_way(&condition.reason)
+                || is(condition, C::Funded) && condition.reason == JobReason::OfferLost.as_str()
         }
         ConditionStatus::Unknown => false,
     };

@@ -24,6 +24,8 @@ pub(crate) struct Memo {
     pub(crate) swept: bool,
     /// When seats were last looked for.
     pub(crate) sought: Option<Instant>,
+    /// What kept that from finding any.
+    pub(crate) seek_blocked: Option<(JobReason, String)>,
     /// The last wish to fill seats.
     pub(crate) filling: Option<Hash32>,
     /// Not before then are results asked for again, and why not.

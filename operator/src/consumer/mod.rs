@@ -29,6 +29,7 @@ mod placing;
 mod preparing;
 mod publishing;
 mod quoting;
+mod reasons;
 mod reconcile;
 mod rights;
 mod sources;

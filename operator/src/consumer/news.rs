@@ -52,6 +52,8 @@ fn tell(kind: JobCondition, found: &Condition, on_chain: bool) -> Option<Telling
     let (action, warning) = match (kind, found.status) {
         (C::Accepted, False) => ("Accept", true),
         (C::Funded, True) => ("Place", false),
+        // Someone else was quicker: the money is there, and seats are looked for again.
+        (C::Funded, False) if found.reason == JobReason::OfferLost.as_str() => ("Place", true),
         (C::Funded, False) if on_chain || is_under_way(&found.reason) => {
             let told = [JobReason::Opening, JobReason::Canary];
             if !told.iter().any(|reason| reason.as_str() == found.reason) {
@@ -172,6 +174,8 @@ mod tests {
         let told = ["Verify Agreed", "Settle Settled", "Finish Done"];
         check(Some(&at_work), &status(true, &over), &told);
 
+        let lost = [(C::Funded, False, R::OfferLost, "1 of 2 groups")];
+        check(Some(&at_work), &status(true, &lost), &["!Place OfferLost"]);
         let blocked = [(C::Complete, False, R::GatewayUnavailable, "no answer")];
         check(
             Some(&at_work),

@@ -1,11 +1,12 @@
 //! What can be made to go wrong in a cluster on purpose: components that die, containers that are killed,
 //! a cable that is pulled, policies that nobody enforces.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::super::cgroups::{Cgroups, child_groups, members_below};
 use super::super::error::LabError;
@@ -66,9 +67,43 @@ impl Cluster<'_> {
         super::node::wait_for_socket(&self.places.enforcer_socket(), &record)
     }
 
-    /// Kills a container's first process with SIGKILL, as the kernel does when memory runs out. The kubelet
-    /// restarts the container if its pod says so.
+    /// Kills a container's first process with SIGKILL. The kubelet restarts the container if its pod says so.
     pub async fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<(), LabError> {
+        self.aim(namespace, pod, container).await?.kill()
+    }
+
+    /// Finds a container's first process, so that it can be killed later without a look first.
+    pub async fn aim(&self, namespace: &str, pod: &str, container: &str) -> Result<Target, LabError> {
+        let what = format!("{}: container {container} of {namespace}/{pod}", self.name());
+        let group = self.group_of(namespace, pod, container).await?;
+        let doing = || format!("aim at {what}");
+        let pid = first_process(&group)
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| LabError::io(doing())(std::io::Error::other("it has no process any more")))?;
+        let process =
+            pidfd_open(pid, PidfdFlags::empty()).map_err(|error| LabError::io(doing())(error.into()))?;
+        Ok(Target { process, what })
+    }
+
+    /// Has the kernel end a container for want of memory as soon as it wants more than `bytes` beyond what it has: all
+    /// of it at once, as version 2 hierarchies do. What the kubelet starts in its place has the pod's own limit again.
+    pub async fn starve(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        bytes: u64,
+    ) -> Result<(), LabError> {
+        let group = self.group_of(namespace, pod, container).await?;
+        // With its first process ends the whole container.
+        let first = first_process(&group).unwrap_or_default();
+        let score = PathBuf::from(format!("/proc/{first}/oom_score_adj"));
+        std::fs::write(&score, "1000").map_err(LabError::io(format!("write {}", score.display())))?;
+        Cgroups::observe()?.limit_memory(&group, bytes)
+    }
+
+    /// The tracked cgroup of a container that runs.
+    async fn group_of(&self, namespace: &str, pod: &str, container: &str) -> Result<PathBuf, LabError> {
         let doing = format!("{}: find container {container} of {namespace}/{pod}", self.name());
         let found: Pod = Api::namespaced(self.client().await?, namespace)
             .get(pod)
@@ -88,25 +123,33 @@ impl Cluster<'_> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let unknown = || LabError::Unknown {
-            what: "running container",
-            name: container.to_owned(),
-            known: known(),
-        };
         let id = statuses
             .iter()
             .find(|status| status.name == container)
             .and_then(|status| status.container_id.as_deref())
-            .and_then(|id| id.strip_prefix("containerd://"))
-            .ok_or_else(unknown)?;
+            .and_then(|id| id.strip_prefix("containerd://"));
         let tree = Cgroups::observe()?.tracking(&self.places.cgroup());
-        let group = find_group(&tree, id).ok_or_else(unknown)?;
-        let first = members_below(&group)
-            .into_iter()
-            .min_by_key(|pid| innermost_number(*pid));
-        let pid = first.and_then(Pid::from_raw).ok_or_else(unknown)?;
-        kill_process(pid, Signal::KILL).map_err(|error| LabError::Io {
-            doing: format!("kill container {container} of {namespace}/{pod}"),
+        id.and_then(|id| find_group(&tree, id))
+            .ok_or_else(|| LabError::Unknown {
+                what: "running container",
+                name: container.to_owned(),
+                known: known(),
+            })
+    }
+}
+
+/// A container's first process, as it was when it was aimed at: whatever has its number later is not meant.
+#[derive(Debug)]
+pub struct Target {
+    process: OwnedFd,
+    what: String,
+}
+
+impl Target {
+    /// Kills it with SIGKILL.
+    pub fn kill(&self) -> Result<(), LabError> {
+        pidfd_send_signal(&self.process, Signal::KILL).map_err(|error| LabError::Io {
+            doing: format!("kill {}", self.what),
             source: error.into(),
         })
     }
@@ -124,6 +167,12 @@ fn find_group(dir: &Path, id: &str) -> Option<PathBuf> {
             find_group(&child, id)
         }
     })
+}
+
+fn first_process(group: &Path) -> Option<i32> {
+    members_below(group)
+        .into_iter()
+        .min_by_key(|pid| innermost_number(*pid))
 }
 
 /// A process's number in its own PID namespace; a container's first process is 1 there.

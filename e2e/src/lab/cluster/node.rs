@@ -174,6 +174,8 @@ fn kubelet_config(cluster: &ClusterPlaces) -> String {
         "clusterDomain": "cluster.local",
         "resolvConf": cluster.data().join("resolv.conf"),
         "serializeImagePulls": false,
+        // Tests kill the same container again and again; customary pauses of up to minutes would only be waited for.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
     });
     format!("{config:#}")
 }

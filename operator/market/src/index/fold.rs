@@ -327,6 +327,7 @@ impl Tables {
             gateways,
             money,
             state: SeatState::Awarded,
+            abstained: None,
         });
         self.groups.set((job.id, group), record);
         self.jobs_of_providers.set((provider, job.id), ());
@@ -382,6 +383,9 @@ impl Tables {
             .get_mut(usize::from(seat.get()))
             .filter(|seat| seat.provider == provider)
             .ok_or(Anomaly::NoSuchSeat { job: job.id, group })?;
+        if let SeatEvent::Abstained { reason } = event {
+            found.abstained = Some(reason);
+        }
         found.state = found
             .state
             .next(event)

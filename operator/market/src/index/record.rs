@@ -7,6 +7,7 @@ use crate::amount::{Bps, TokenAmount};
 use crate::derivation;
 use crate::event::SeatKind;
 use crate::ids::{Address, Hash32, JobId, JobNonce, OfferHash, RoundId};
+use crate::message::AbstainReason;
 use crate::money::SeatMoney;
 use crate::quantity::{BlockNumber, GroupIndex, Nonce, SeatIndex, Slots, UnixSeconds};
 use crate::state::{GroupState, JobState, SeatState};
@@ -81,6 +82,8 @@ pub struct SeatRecord {
     pub money: SeatMoney,
     /// What it is at.
     pub state: SeatState,
+    /// Why it abstained, if it did, also after it was judged.
+    pub abstained: Option<AbstainReason>,
 }
 
 /// A provider's bond in one token.
