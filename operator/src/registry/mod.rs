@@ -3,14 +3,26 @@
 //! Owns the small part of the OCI distribution API that this needs, anonymous pulls only. What a registry says
 //! is believed only where its digest says so. It never downloads layers.
 
-use std::{fmt, str::FromStr, time::Duration};
+mod challenge;
+mod documents;
+mod error;
+mod reference;
+
+use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::{Response, StatusCode, header};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
+use self::{
+    challenge::{Challenge, Token},
+    documents::{ImageConfig, Manifest, RunConfig, choose_variant},
+};
 use crate::http::HttpClient;
+
+pub(crate) use self::{
+    error::{RegistryDisposition, RegistryError},
+    reference::{ImageDigest, ImageReference},
+};
 
 /// Manifests and image configurations are a few KiB; this is what container runtimes accept as well.
 const DOCUMENT_BYTES_MAX: usize = 4 << 20;
@@ -18,22 +30,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json";
-const DEFAULT_REGISTRY: &str = "registry-1.docker.io";
-
-/// An image by name, tag and digest, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImageReference {
-    registry: String,
-    repository: String,
-    tag: Option<String>,
-    digest: Option<ImageDigest>,
-    /// Registry and repository as written, for the pinned form.
-    written: String,
-}
-
-/// A SHA-256 digest, as container registries write it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImageDigest(String);
 
 /// What an image reference stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,95 +46,6 @@ pub(crate) struct ResolvedImage {
     pub(crate) working_dir: Option<String>,
     /// The user that the image names, as it names it.
     pub(crate) user: String,
-}
-
-/// Why an image cannot be used, or could not be looked at.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RegistryError {
-    /// The reference cannot be read.
-    #[error("{reference:?} is not an image reference: {why}")]
-    Reference {
-        /// As given.
-        reference: String,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The registry could not be spoken to.
-    #[error("the registry {registry} could not be reached")]
-    Unreachable {
-        /// Its host.
-        registry: String,
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The registry does not have the image.
-    #[error("the registry {registry} has no {what}")]
-    Missing {
-        /// Its host.
-        registry: String,
-        /// What was asked for.
-        what: String,
-    },
-    /// The registry does not let us pull without an account.
-    #[error("the registry {registry} does not let {what} be pulled anonymously")]
-    Forbidden {
-        /// Its host.
-        registry: String,
-        /// What was asked for.
-        what: String,
-    },
-    /// The registry answered with another status.
-    #[error("the registry {registry} answered {status}")]
-    Status {
-        /// Its host.
-        registry: String,
-        /// The HTTP status.
-        status: StatusCode,
-    },
-    /// The answer is not what it must be.
-    #[error("the registry {registry} answered with something that is not {expected}")]
-    Malformed {
-        /// Its host.
-        registry: String,
-        /// What it should have been.
-        expected: &'static str,
-    },
-    /// The bytes do not have the digest that names them.
-    #[error("the registry {registry} answered with other bytes than {digest}")]
-    DigestMismatch {
-        /// Its host.
-        registry: String,
-        /// The digest asked for.
-        digest: String,
-    },
-    /// There is no manifest for the platform.
-    #[error("the image has no variant for linux/amd64")]
-    Platform,
-}
-
-/// What to do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RegistryDisposition {
-    /// Asking again later can help.
-    Retry,
-    /// Only another image or reference helps; a missing image may still be pushed, so it is asked for again.
-    Unsuitable,
-}
-
-impl RegistryError {
-    /// What to do about it.
-    pub(crate) fn disposition(&self) -> RegistryDisposition {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Missing { .. }
-            | Self::Forbidden { .. }
-            | Self::Status { .. }
-            | Self::Malformed { .. }
-            | Self::DigestMismatch { .. } => RegistryDisposition::Retry,
-            Self::Reference { .. } | Self::Platform => RegistryDisposition::Unsuitable,
-        }
-    }
 }
 
 /// Asks registries. Cheap to clone.
@@ -337,164 +244,6 @@ impl Session<'_> {
     }
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    manifests: Option<Vec<Variant>>,
-    config: Option<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: String,
-}
-
-#[derive(Deserialize)]
-struct Variant {
-    digest: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
-#[derive(Deserialize)]
-struct ImageConfig {
-    os: String,
-    architecture: String,
-    config: Option<RunConfig>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RunConfig {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-    user: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    token: Option<String>,
-    access_token: Option<String>,
-}
-
-/// Where a registry says that tokens are to be had: `Bearer realm="…",service="…",scope="…"`.
-#[derive(Debug, PartialEq, Eq)]
-struct Challenge {
-    realm: String,
-    service: Option<String>,
-    scope: Option<String>,
-}
-
-impl Challenge {
-    fn read(text: &str) -> Option<Self> {
-        let parameters = text
-            .strip_prefix("Bearer ")
-            .or_else(|| text.strip_prefix("bearer "))?;
-        let value = |name: &str| {
-            let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
-            rest.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        Some(Self {
-            realm: value("realm")?,
-            service: value("service"),
-            scope: value("scope"),
-        })
-    }
-}
-
-fn choose_variant(variants: Vec<Variant>) -> Option<ImageDigest> {
-    variants
-        .into_iter()
-        .find(|variant| {
-            variant
-                .platform
-                .as_ref()
-                .is_some_and(|platform| platform.os == "linux" && platform.architecture == "amd64")
-        })
-        .and_then(|variant| variant.digest.parse().ok())
-}
-
-impl ImageDigest {
-    fn of(bytes: &[u8]) -> Self {
-        Self(format!("sha256:{}", hex::encode(Sha256::digest(bytes))))
-    }
-}
-
-impl FromStr for ImageDigest {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text
-            .strip_prefix("sha256:")
-            .ok_or("only sha256 digests are supported")?;
-        let well_formed =
-            digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("a sha256 digest has 64 lower-case hex digits")
-        }
-    }
-}
-
-impl fmt::Display for ImageDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ImageReference {
-    type Err = RegistryError;
-
-    fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let refuse = |why| RegistryError::Reference {
-            reference: text.to_owned(),
-            why,
-        };
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest.parse().map_err(refuse)?)),
-            None => (text, None),
-        };
-        // A colon after the last slash starts a tag; before it, a port.
-        let (name, tag) = match name.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, Some(tag.to_owned())),
-            _ => (name, None),
-        };
-        if name.is_empty() || tag.as_deref() == Some("") {
-            return Err(refuse("a name, and a tag after a colon, must not be empty"));
-        }
-        let (registry, repository) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
-            Some(_) => (DEFAULT_REGISTRY, name.to_owned()),
-            None => (DEFAULT_REGISTRY, format!("library/{name}")),
-        };
-        let registry = if registry == "docker.io" {
-            DEFAULT_REGISTRY
-        } else {
-            registry
-        };
-        let well_formed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
-        if repository.is_empty() || !repository.chars().all(well_formed) || repository.contains("..") {
-            return Err(refuse(
-                "a repository is lower-case letters, digits, dots, dashes and slashes",
-            ));
-        }
-        Ok(Self {
-            registry: registry.to_owned(),
-            repository,
-            tag,
-            digest,
-            written: name.to_owned(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,68 +251,6 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
-
-    #[test]
-    fn a_reference_is_taken_apart_as_container_runtimes_do() {
-        let digest = format!("sha256:{}", "ab".repeat(32));
-        let check = |text: &str, registry: &str, repository: &str, tag: Option<&str>, pinned: bool| {
-            let found: ImageReference = text.parse().unwrap();
-            let parts = (
-                found.registry.as_str(),
-                found.repository.as_str(),
-                found.tag.as_deref(),
-            );
-            assert_eq!(parts, (registry, repository, tag), "{text}");
-            assert_eq!(found.digest.is_some(), pinned, "{text}");
-        };
-        check(
-            "10.88.0.1:5000/povray:lab",
-            "10.88.0.1:5000",
-            "povray",
-            Some("lab"),
-            false,
-        );
-        check("localhost/a/b", "localhost", "a/b", None, false);
-        check(&format!("r.example/a/b@{digest}"), "r.example", "a/b", None, true);
-        check(
-            &format!("r.example/a:1@{digest}"),
-            "r.example",
-            "a",
-            Some("1"),
-            true,
-        );
-        check("busybox", DEFAULT_REGISTRY, "library/busybox", None, false);
-        check(
-            "docker.io/team/app:2",
-            DEFAULT_REGISTRY,
-            "team/app",
-            Some("2"),
-            false,
-        );
-        for bad in [
-            "",
-            ":1",
-            "a:",
-            "r.example/",
-            "r.example/A",
-            "r.example/a/../b",
-            "a@sha256:12",
-            "a@md5:00",
-        ] {
-            let refused = bad.parse::<ImageReference>().unwrap_err();
-            assert_eq!(refused.disposition(), RegistryDisposition::Unsuitable, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_challenge_says_where_tokens_are() {
-        let text =
-            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull""#;
-        let challenge = Challenge::read(text).unwrap();
-        assert_eq!(challenge.realm, "https://auth.example/token");
-        assert_eq!(challenge.scope.as_deref(), Some("repository:a/b:pull"));
-        assert_eq!(Challenge::read("Basic realm=\"x\""), None);
-    }
 
     /// A registry of fixed documents by path; whatever is not there is answered with 404.
     async fn registry(documents: Vec<(String, Vec<u8>)>) -> String {
