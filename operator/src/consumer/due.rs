@@ -89,6 +89,7 @@ fn outline(status: &ComputeJobStatus) -> Vec<(&str, ConditionStatus, Option<&str
 /// Whether a job that is not on chain needs nothing but time.
 pub(crate) fn is_under_way(reason: &str) -> bool {
     [
+        JobReason::Depositing,
         JobReason::Opening,
         JobReason::Matching,
         JobReason::Uploading,

@@ -2,7 +2,7 @@
 //!
 //! What is a lease's is decided by the final chain; the ComputeLease object is its record. A pass over a job looks
 //! ([`observe`]), asks the market's planner, carries its steps out ([`apply`]) and tells how it stands ([`status`]).
-//! Whatever woke it, a pass starts from what is, so it may end at any point and begin anew.
+//! Whatever woke it ([`watching`]), a pass starts from what is, so it may end at any point and begin anew.
 
 mod apply;
 mod awards;
@@ -10,36 +10,32 @@ mod materials;
 mod memo;
 mod messages;
 mod observe;
+mod passes;
 mod pod;
+mod record;
 mod results;
 pub(crate) mod settings;
 mod sign;
 mod slots;
 mod status;
+mod watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-    core::DeserializeGuard,
-};
-use kube_runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher};
+use kube::{ResourceExt as _, core::DeserializeGuard};
+use kube_runtime::reflector::Store;
 use prometheus::{IntCounterVec, Opts};
-use serde_json::json;
-use tradewind_chain::{BlockTag, Disposition, read::Reader};
+use tradewind_chain::{BlockTag, read::Reader};
 use tradewind_crds::{
     ComputeLease, ProviderOffer, ProviderOfferSpec,
     compute_lease::{LeasePhase, OfferRef},
 };
-use tradewind_daemon::CancellationToken;
 use tradewind_gateway_api::seal::OpeningKey;
 use tradewind_market::{
     Address, Decimals, GroupSet, JobId, Knowledge, Slots as SlotCount, UnixSeconds,
@@ -49,27 +45,24 @@ use tradewind_market::{
 
 use self::{
     apply::Target,
-    awards::{POOL_ANNOTATION, add_awards, is_live, lease},
+    awards::{POOL_ANNOTATION, is_live},
     memo::Memo,
     observe::Seen,
-    pod::{LEASE_LABEL, PART_LABEL, lease_name},
+    pod::lease_name,
     results::SlicePodState,
     slots::{Slots, is_active},
     status::{Standing, stored_reports},
 };
-use super::{ProviderError, args::ProviderArgs, offer};
-use crate::shell::{self, chain::ChainView, context::Context, metrics};
+use super::{ProviderError, offer};
+use crate::shell::{chain::ChainView, context::Context, metrics};
+
+pub(crate) use self::watching::run;
 
 const KIND: &str = "ComputeLease";
-/// Pauses after a pass that did not come to its end.
-const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Where a deadline presses, gateways get this part of the margin to answer, each of the few times that they are asked
 /// before something is said.
 const PARTS_OF_MARGIN: u32 = 4;
-/// Shorter than the least margin before a deadline.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-type PodChanges = futures::stream::BoxStream<'static, Result<Pod, watcher::Error>>;
 type GuardedLease = DeserializeGuard<ComputeLease>;
 type GuardedOffer = DeserializeGuard<ProviderOffer>;
 
@@ -144,191 +137,6 @@ pub(crate) struct Leases {
     offers: Store<GuardedOffer>,
 }
 
-/// Reconciles until shutdown.
-pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> Result<(), ProviderError> {
-    let gate = context.readiness.gate("leases");
-    gate.wait("leases and pods are not listed yet");
-    check_relay(&context.args.provider.relay_url)?;
-    let watches = pool(&context.args.provider).map(|namespace| watch_pods(&context.client, &namespace));
-    let (pods, streams): (Vec<_>, Vec<_>) = watches.unzip();
-    let mut pod_changes = futures::stream::select_all(streams);
-    let (leases, mut lease_changes) = {
-        let (store, writer) = reflector::store::<GuardedLease>();
-        let api: Api<GuardedLease> = Api::namespaced(context.client.clone(), &context.args.namespace);
-        let changes = watcher(api, watcher::Config::default())
-            .default_backoff()
-            .reflect(writer)
-            .touched_objects();
-        (store, changes.boxed())
-    };
-    let (offers, mut offer_changes) = {
-        let (store, writer) = reflector::store::<GuardedOffer>();
-        let api: Api<GuardedOffer> = Api::all(context.client.clone());
-        let changes = watcher(api, watcher::Config::default())
-            .default_backoff()
-            .reflect(writer)
-            .touched_objects();
-        (store, changes.boxed())
-    };
-    let this = Arc::new(Leases::new(Arc::clone(&context), pods, leases, offers)?);
-    let mut leadership = context.leadership.clone();
-    let mut chain = context.chain.subscribe();
-    let mut resync = tokio::time::interval(context.args.resync);
-    // Pods report many changes in bursts; what they mean is looked at a few times a second.
-    let mut beat = tokio::time::interval(Duration::from_millis(250));
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut passes = Passes::default();
-    let (mut leads, mut dirty, mut sweep) = (false, false, false);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            held = leadership.acquired(), if !leads => leads = held,
-            change = pod_changes.next() => dirty |= seen("pods", change)?,
-            change = lease_changes.next() => dirty |= seen("leases", change)?,
-            change = offer_changes.next() => dirty |= seen("offers", change)?,
-            new_view = chain.changed() => {
-                if new_view.is_err() {
-                    return Ok(());
-                }
-                dirty = true;
-            }
-            _ = resync.tick() => (dirty, sweep) = (true, true),
-            Some((job, done)) = passes.running.next() => passes.ended(&context, job, done),
-            _ = beat.tick(), if dirty => {
-                if !this.listed() {
-                    continue;
-                }
-                gate.open();
-                dirty = false;
-                let view = context.chain.view();
-                if leads && context.leadership.holds() && view.caught_up {
-                    passes.start(&this, &view);
-                    if std::mem::take(&mut sweep) {
-                        passes.start_sweep(&this, &view);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The slice pods of one namespace of the pool, without what takes room and is not looked at.
-fn watch_pods(client: &kube::Client, namespace: &str) -> (Store<Pod>, PodChanges) {
-    let (store, writer) = reflector::store::<Pod>();
-    let config = watcher::Config::default().labels(&format!("{}={}", PART_LABEL.0, PART_LABEL.1));
-    let changes = watcher(Api::<Pod>::namespaced(client.clone(), namespace), config)
-        .default_backoff()
-        .modify(|pod| {
-            pod.spec = None;
-            pod.metadata.managed_fields = None;
-        })
-        .reflect(writer)
-        .touched_objects();
-    (store, changes.boxed())
-}
-
-/// The namespaces that job pods run in.
-fn pool(args: &ProviderArgs) -> impl Iterator<Item = String> {
-    (0..args.pool_size).map(|number| format!("{}-{number}", args.pool_prefix))
-}
-
-fn seen<K>(what: &'static str, change: Option<Result<K, watcher::Error>>) -> Result<bool, ProviderError> {
-    match change {
-        Some(Ok(_)) => Ok(true),
-        Some(Err(error)) => {
-            tracing::warn!(%error, what, "a watch failed; trying again");
-            Ok(false)
-        }
-        None => Err(ProviderError::WatchEnded(what)),
-    }
-}
-
-/// Job pods have no DNS, so the relay must be named by its address.
-fn check_relay(url: &str) -> Result<(), ProviderError> {
-    let host = reqwest::Url::parse(url).ok().and_then(|url| {
-        let host = url
-            .host_str()?
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        host.parse::<IpAddr>().ok()
-    });
-    if host.is_some() {
-        Ok(())
-    } else {
-        Err(ProviderError::RelayNotByAddress(url.to_owned()))
-    }
-}
-
-/// Passes under way, at most one for a job.
-#[derive(Default)]
-struct Passes {
-    running: FuturesUnordered<futures::future::BoxFuture<'static, (JobId, Result<(), ProviderError>)>>,
-    busy: BTreeSet<JobId>,
-    /// Jobs that wait after an error: until when, and how long the next wait is.
-    paused: HashMap<JobId, (Instant, Duration)>,
-}
-
-impl Passes {
-    fn start(&mut self, leases: &Arc<Leases>, view: &Arc<ChainView>) {
-        let room = usize::from(leases.context.args.concurrency);
-        for job in leases.jobs(view) {
-            if self.running.len() >= room {
-                return;
-            }
-            let paused = self
-                .paused
-                .get(&job)
-                .is_some_and(|(until, _)| *until > Instant::now());
-            if paused || !self.busy.insert(job) {
-                continue;
-            }
-            let (leases, view) = (Arc::clone(leases), Arc::clone(view));
-            self.running
-                .push(async move { (job, leases.timely_pass(job, &view).await) }.boxed());
-        }
-    }
-
-    /// Clears up beside the passes, once at a time. No job has the id zero.
-    fn start_sweep(&mut self, leases: &Arc<Leases>, view: &Arc<ChainView>) {
-        if self.busy.insert(JobId::ZERO) {
-            let (leases, view) = (Arc::clone(leases), Arc::clone(view));
-            self.running
-                .push(async move { (JobId::ZERO, leases.sweep(&view).await) }.boxed());
-        }
-    }
-
-    fn ended(&mut self, context: &Context, job: JobId, done: Result<(), ProviderError>) {
-        self.busy.remove(&job);
-        match done {
-            Ok(()) => {
-                self.paused.remove(&job);
-            }
-            Err(error) => {
-                let pause = self.paused.get(&job).map_or(PAUSE_FIRST, |(_, pause)| *pause);
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                match error.disposition() {
-                    Disposition::Retry => {
-                        tracing::warn!(%job, %error, source, "a lease's pass failed; trying again");
-                    }
-                    Disposition::AwaitChange | Disposition::Halt => {
-                        tracing::error!(%job, %error, source, "a lease's pass failed; something must change");
-                    }
-                }
-                context
-                    .metrics
-                    .reconciles
-                    .with_label_values(&[KIND, error.label()])
-                    .inc();
-                self.paused.insert(
-                    job,
-                    (Instant::now() + pause, pause.saturating_mul(2).min(PAUSE_MAX)),
-                );
-            }
-        }
-    }
-}
-
 impl Leases {
     fn new(
         context: Arc<Context>,
@@ -358,25 +166,6 @@ impl Leases {
         })
     }
 
-    fn listed(&self) -> bool {
-        let ready = |done: Option<bool>| done == Some(true);
-        let listed =
-            |store: &Store<Pod>| ready(store.wait_until_ready().now_or_never().map(|done| done.is_ok()));
-        self.pods.iter().all(listed)
-            && ready(
-                self.records
-                    .wait_until_ready()
-                    .now_or_never()
-                    .map(|done| done.is_ok()),
-            )
-            && ready(
-                self.offers
-                    .wait_until_ready()
-                    .now_or_never()
-                    .map(|done| done.is_ok()),
-            )
-    }
-
     /// Jobs in which something may be left to do, those that must commit first in front.
     fn jobs(&self, view: &ChainView) -> Vec<JobId> {
         let account = self.context.account();
@@ -398,23 +187,6 @@ impl Leases {
             .collect();
         jobs.sort_unstable();
         jobs.into_iter().map(|(_, id)| id).collect()
-    }
-
-    fn stored_lease(&self, job: JobId) -> Option<ComputeLease> {
-        let key =
-            reflector::ObjectRef::<GuardedLease>::new(&lease_name(job)).within(&self.context.args.namespace);
-        match &self.records.get(&key)?.0 {
-            Ok(lease) => Some(lease.clone()),
-            Err(error) => {
-                self.context
-                    .metrics
-                    .invalid_objects
-                    .with_label_values(&[KIND])
-                    .inc();
-                tracing::debug!(%job, %error, "a lease cannot be read");
-                None
-            }
-        }
     }
 
     fn offers_by_series(&self) -> BTreeMap<u32, OfferOf> {
@@ -452,7 +224,7 @@ impl Leases {
 
     /// One pass over one job, which gives way when a deadline begins to press: the next one then says what is to be said
     /// before it asks any gateway. A gateway that does not answer must not cost a seat.
-    async fn timely_pass(&self, id: JobId, view: &ChainView) -> Result<(), ProviderError> {
+    pub(super) async fn timely_pass(&self, id: JobId, view: &ChainView) -> Result<(), ProviderError> {
         let (Knowledge::Known(newest), Some(now)) = (view.head().job(id), view.now()) else {
             return self.pass(id, view).await;
         };
@@ -659,79 +431,6 @@ impl Leases {
         SlotCount::new(free.fold(u32::try_from(active).unwrap_or(u32::MAX), u32::saturating_add))
     }
 
-    /// The lease's object, made or brought up to date; `None` while there is nothing to record.
-    async fn record(
-        &self,
-        job: &Job<'_>,
-        offers: &BTreeMap<u32, OfferOf>,
-        memo: &mut Memo,
-    ) -> Result<Option<ComputeLease>, ProviderError> {
-        let account = self.context.account();
-        let api: Api<ComputeLease> =
-            Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
-        let references = offers
-            .iter()
-            .map(|(series, offer)| (*series, offer.reference.clone()))
-            .collect();
-        let (namespace, domain) = (&self.context.args.namespace, &self.context.market.domain);
-        let found = lease(
-            job,
-            domain,
-            account,
-            &references,
-            namespace,
-            &self.pool_of(job.id),
-        );
-        let stored = match self.stored_lease(job.id) {
-            Some(stored) => {
-                memo.shown = true;
-                Some(newer(stored, memo.lease.take()))
-            }
-            // Written a moment ago, or deleted by somebody: then it is made anew.
-            None => memo.lease.take().filter(|_| !std::mem::take(&mut memo.shown)),
-        };
-        memo.lease.clone_from(&stored);
-        let Some(stored) = stored else {
-            let Some(found) = found else { return Ok(None) };
-            if self.context.args.observe_only {
-                return Ok(None);
-            }
-            let name = found.name_any();
-            let created = match api.create(&PostParams::default(), &found).await {
-                Ok(created) => {
-                    tracing::info!(job = %job.id, lease = name, "a lease begins");
-                    created
-                }
-                Err(kube::Error::Api(status)) if status.is_already_exists() => api
-                    .get(&name)
-                    .await
-                    .map_err(ProviderError::kubernetes("read a lease"))?,
-                Err(error) => return Err(ProviderError::kubernetes("create a lease")(error)),
-            };
-            memo.lease = Some(created.clone());
-            return Ok(Some(created));
-        };
-        if stored.spec.provider.as_str() != account.to_string()
-            || stored.spec.market.contract.as_str() != domain.market.to_string()
-        {
-            tracing::warn!(job = %job.id, "a lease is of another account or market and is left alone");
-            return Ok(None);
-        }
-        let more = found.and_then(|found| add_awards(&stored.spec.awards, &found.spec.awards));
-        let Some(awards) = more.filter(|_| !self.context.args.observe_only) else {
-            return Ok(Some(stored));
-        };
-        let patch =
-            json!({"metadata": {"resourceVersion": stored.resource_version()}, "spec": {"awards": awards}});
-        let patched = api
-            .patch(&stored.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .map_err(ProviderError::kubernetes("add awards to a lease"))?;
-        tracing::info!(job = %job.id, awards = patched.spec.awards.len(), "a lease has more awards");
-        memo.lease = Some(patched.clone());
-        Ok(Some(patched))
-    }
-
     /// The namespace for a job's pods: the same each time as long as the pool has the same size.
     fn pool_of(&self, job: JobId) -> String {
         let args = &self.context.args.provider;
@@ -768,59 +467,6 @@ impl Leases {
             }
         }
     }
-
-    /// Clears up what old leases left: pods of seats that ended for good, and records that were kept long enough.
-    async fn sweep(&self, view: &ChainView) -> Result<(), ProviderError> {
-        if self.context.args.observe_only {
-            return Ok(());
-        }
-        let account = self.context.account();
-        let over: BTreeMap<String, JobId> = view
-            .finalized()
-            .jobs_of_provider(account)
-            .filter(
-                |id| matches!(view.finalized().job(*id), Knowledge::Known(job) if !is_live(&job, account)),
-            )
-            .map(|id| (lease_name(id), id))
-            .collect();
-        for pod in self.pods.iter().flat_map(Store::state) {
-            let owner = pod.labels().get(LEASE_LABEL).and_then(|name| over.get(name));
-            if let (Some(job), Some(pod)) = (owner, results::read(&pod))
-                && !pod.leaving
-            {
-                tracing::info!(%job, pod = pod.name, "a pod was left behind by its lease");
-                self.remove_pod(&pod).await?;
-                self.remove_secret(&pod.namespace, &lease_name(*job)).await?;
-            }
-        }
-        let kept = self.context.args.provider.lease.lease_kept.as_secs();
-        let api: Api<ComputeLease> =
-            Api::namespaced(self.context.client.clone(), &self.context.args.namespace);
-        for object in self.records.state() {
-            let Ok(lease) = &object.0 else { continue };
-            let closed_at = closed_at(lease);
-            let name = lease.name_any();
-            if over.contains_key(&name)
-                && closed_at.is_some_and(|at| shell::now().get() >= at.saturating_add(kept))
-            {
-                match api.delete(&name, &DeleteParams::default()).await {
-                    Ok(_) => tracing::info!(lease = name, "the record of a finished lease goes"),
-                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                    Err(error) => return Err(ProviderError::kubernetes("delete an old lease")(error)),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What was written last counts until the watch has shown it.
-fn newer(stored: ComputeLease, written: Option<ComputeLease>) -> ComputeLease {
-    let version = |lease: &ComputeLease| lease.resource_version()?.parse::<u64>().ok();
-    match written {
-        Some(written) if written.uid() == stored.uid() && version(&written) > version(&stored) => written,
-        Some(_) | None => stored,
-    }
 }
 
 fn is_closed(lease: &ComputeLease) -> bool {
@@ -828,35 +474,4 @@ fn is_closed(lease: &ComputeLease) -> bool {
         .status
         .as_ref()
         .is_some_and(|status| status.phase == Some(LeasePhase::Closed))
-}
-
-fn closed_at(lease: &ComputeLease) -> Option<u64> {
-    let status = lease
-        .status
-        .as_ref()
-        .filter(|status| status.phase == Some(LeasePhase::Closed))?;
-    let last = status
-        .conditions
-        .iter()
-        .map(|condition| condition.last_transition_time.0.as_second())
-        .max()?;
-    u64::try_from(last).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_relay_is_named_by_its_address() {
-        for (url, good) in [
-            ("http://10.96.0.40:8080", true),
-            ("http://[fd00::1]:8080", true),
-            ("http://tradewind-relay.tradewind.svc:8080", false),
-            ("10.96.0.40:8080", false),
-            ("", false),
-        ] {
-            assert_eq!(check_relay(url).is_ok(), good, "{url}");
-        }
-    }
 }

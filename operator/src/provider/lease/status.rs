@@ -187,6 +187,10 @@ fn wait_reason(wait: ProviderWait) -> (LeaseReason, &'static str) {
         ProviderWait::PodsWork | ProviderWait::Backoff | ProviderWait::PodsUnknown => {
             (LeaseReason::Executing, "pods are at work")
         }
+        ProviderWait::Storing => (
+            LeaseReason::Storing,
+            "waits for a gateway to sign that it stores the results",
+        ),
         ProviderWait::Relay => (LeaseReason::Relaying, "messages wait for the buyer to relay them"),
         ProviderWait::Finality => (LeaseReason::Waiting, "waits until the chain is final"),
         ProviderWait::NotSealed => (LeaseReason::Waiting, "waits for the buyer to seal the groups"),

@@ -1,6 +1,8 @@
 use super::*;
 use crate::event::{GroupStatus, JobEvent, SeatStatus};
 use crate::fixture::{Script, address, at, terms};
+use crate::intervals::GroupSet;
+use crate::quantity::{SliceIndex, Slots};
 
 const TIMING: Timing = Timing {
     margin: Seconds::new(5),
@@ -52,6 +54,13 @@ impl Lease {
         self.results
             .extend(slices.map(|slice| (SliceIndex::new(slice), result)));
         self
+    }
+
+    /// With the first group's results, and a gateway's receipt for them.
+    fn stored() -> Self {
+        let mut lease = Self::new().with_results(0..2, SliceResult::Done);
+        lease.receipts.insert(GroupIndex::ZERO);
+        lease
     }
 
     fn plan(&self, finalized: &Script, newest: &Script, now: u64) -> Vec<ProviderStep> {
@@ -220,7 +229,7 @@ fn failed_pods_are_tried_again_with_growing_pauses_where_that_may_help() {
 fn a_finished_group_commits_and_a_hopeless_one_abstains() {
     let script = sealed();
     let commit = |by| [ProviderStep::Commit { groups: groups(), by }];
-    let done = Lease::new().with_results(0..2, SliceResult::Done);
+    let done = Lease::stored();
     assert_eq!(done.acts(&script, 520), commit(Delivery::Relay));
     assert_eq!(
         done.acts(&script, 545),
@@ -290,9 +299,50 @@ fn a_finished_group_commits_and_a_hopeless_one_abstains() {
 }
 
 #[test]
+fn nothing_is_committed_to_that_no_gateway_stores() {
+    let script = sealed();
+    let group = GroupIndex::ZERO;
+    let ask = [ProviderStep::RequestReceipt { group }];
+    let give_back = [ProviderStep::Abstain {
+        groups: groups(),
+        reason: AbstainReason::Storage,
+        by: Delivery::Direct,
+    }];
+    let unstored = Lease::new().with_results(0..2, SliceResult::Done);
+    let check = |now, expected: &[ProviderStep]| assert_eq!(unstored.acts(&script, now), expected, "{now}");
+    check(520, &ask);
+    assert_eq!(
+        unstored.waits(&script, 520),
+        Some((ProviderWait::Storing, Some(at(550))))
+    );
+    check(546, &ask);
+    check(547, &give_back);
+    check(550, &give_back);
+    check(551, &[]);
+    let commit = [ProviderStep::Commit {
+        groups: groups(),
+        by: Delivery::Direct,
+    }];
+    assert_eq!(
+        Lease::stored().acts(&script, 550),
+        commit,
+        "what is stored is committed to until the end"
+    );
+    let published = Lease {
+        indexed: [group].into_iter().collect(),
+        ..unstored.clone()
+    };
+    assert_eq!(
+        published.acts(&script.committed(0, 0), 520),
+        ask,
+        "a receipt that a restart forgot is asked for again"
+    );
+}
+
+#[test]
 fn notice_of_cancellation_brings_the_deadline_forward() {
     let noticed = sealed().event(JobEvent::CancelNoticed { grace_until: at(535) });
-    let done = Lease::new().with_results(0..2, SliceResult::Done);
+    let done = Lease::stored();
     let direct = [ProviderStep::Commit {
         groups: groups(),
         by: Delivery::Direct,
