@@ -31,7 +31,7 @@ pub use view::{Seeming, View};
 use tradewind_crds::condition;
 use tradewind_crds::provider_offer::{OfferCondition, ProviderOffer};
 
-use crate::lab::{Cluster, DevAccount, Lab, Progress, source_root};
+use crate::lab::{Cluster, Lab, Progress, source_root};
 use watch::{Found, Watched};
 
 /// The namespace that the chart is installed in, in every cluster.

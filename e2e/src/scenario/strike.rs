@@ -141,8 +141,8 @@ pub(super) async fn journal(cluster: &Cluster<'_>) -> Result<Vec<ChainIntent>, S
 pub(super) fn opening(entries: &[ChainIntent], before: &[ChainIntent]) -> Option<(String, String)> {
     let known = |entry: &&ChainIntent| before.iter().any(|old| old.spec.nonce == entry.spec.nonce);
     entries.iter().filter(|entry| !known(entry)).find_map(|entry| {
-        let labels = entry.spec.intents.iter().map(|intent| intent.label.as_str());
-        let job = labels.filter_map(|label| label.strip_prefix("open ")).next()?;
+        let mut labels = entry.spec.intents.iter().map(|intent| intent.label.as_str());
+        let job = labels.find_map(|label| label.strip_prefix("open "))?;
         let signed = entry.spec.signed.first()?;
         Some((job.to_owned(), signed.transaction.to_string()))
     })

@@ -5,6 +5,7 @@
 
 mod closing;
 mod pods;
+mod pressing;
 mod step;
 mod view;
 
@@ -17,45 +18,9 @@ use crate::message::AbstainReason;
 use crate::quantity::{GroupIndex, Knowledge, Seconds, UnixSeconds};
 use crate::state::{GroupState, SeatState};
 
+pub use pressing::presses_from;
 pub use step::{PodDeletion, ProviderStep, ProviderWait};
 pub use view::{Delivery, LeaseView, MessageKind, PodPhase, PodView, SliceResult, Timing};
-
-/// When what the provider still has to say for this job begins to press, by its next deadline; in the past where it
-/// presses already. Whoever talks with a gateway must be done by then, because then it is said directly.
-pub fn presses_from(
-    job: &Job<'_>,
-    provider: Address,
-    timing: &Timing,
-    now: UnixSeconds,
-) -> Option<UnixSeconds> {
-    job.seats_of(provider)
-        .filter_map(|(group, _, seat, record)| match (&record.state, &seat.state) {
-            (GroupState::Running { .. }, SeatState::Awarded) => job.commit_deadline(group),
-            (GroupState::Running { .. }, SeatState::Committed { .. }) => Some(
-                job.commit_deadline(group)?
-                    .saturating_add(job.terms.windows.reveal_window),
-            ),
-            (GroupState::Revealing { reveal_by }, SeatState::Committed { .. } | SeatState::Opened { .. }) => {
-                Some(*reveal_by)
-            }
-            (GroupState::Revealing { .. }, SeatState::Awarded)
-            | (GroupState::Running { .. }, SeatState::Opened { .. })
-            | (_, SeatState::Abstained { .. } | SeatState::Judged { .. } | SeatState::Settled { .. })
-            | (
-                GroupState::Filling
-                | GroupState::Agreed { .. }
-                | GroupState::Contested { .. }
-                | GroupState::Refunding
-                | GroupState::Credited { .. }
-                | GroupState::Inconclusive
-                | GroupState::Refunded,
-                _,
-            ) => None,
-        })
-        .filter(|deadline| *deadline >= now)
-        .map(|deadline| deadline.saturating_sub(timing.margin))
-        .min()
-}
 
 /// What to do next for the seats of `view.provider` at `now`.
 pub fn provider_plan(view: &LeaseView<'_>, timing: &Timing, now: UnixSeconds) -> Vec<ProviderStep> {
