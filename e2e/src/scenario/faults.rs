@@ -6,16 +6,21 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt as _};
+use tradewind_chain::BlockTag;
 use tradewind_crds::condition::ConditionStatus::True;
 use tradewind_crds::job_status::JobCondition;
+use tradewind_market::Seconds;
+use tradewind_market::event::SeatStatus;
 
 use crate::lab::Cluster;
-use crate::market::{Market, MarketError, Role};
+use crate::market::{Market, MarketError, Party, Role};
 
 use super::ScenarioError;
 use super::books::{self, require};
+use super::hands::{self, FIRST};
 use super::job::{Job, JobSpec};
 use super::logs::{self, Expected};
+use super::time;
 
 /// The data center that things befall: the last one.
 pub(super) const VICTIM: usize = 2;
@@ -102,7 +107,6 @@ fn was_starved(pod: Option<&Pod>) -> bool {
 
 /// A data center whose cable is cut after the award is silent, loses what silence costs, and hurts nobody else.
 pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    // The time that the others wait for it: a group's limit, and the time to commit in.
     let spec = JobSpec {
         script: "sleep 3; echo unit $JOB_COMPLETION_INDEX >/out/result".to_owned(),
         completions: 2,
@@ -120,11 +124,11 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
         "a gateway does not say who it is",
     ];
     logs::expect(silenced.map(|says| Expected::of_operators(says).in_cluster(&victim)));
+    let silent = Role::Provider(VICTIM);
     victim.disconnect()?;
-    let outcome = job.complete().await;
+    let outcome = without(market, &mut job, silent).await;
     victim.connect()?;
     outcome?;
-    let silent = Role::Provider(VICTIM);
     let books = books::of(market, &job.id()).await?;
     books::add_up(&books)?;
     books::all_seats(&books, "Agreed", Some(silent))?;
@@ -136,6 +140,23 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
         })?;
     }
     Ok(())
+}
+
+/// The job completes without that seat: the time that the others would wait for it passes as soon as they have committed.
+async fn without(market: &Market<'_>, job: &mut Job<'_, '_>, silent: Role) -> Result<(), ScenarioError> {
+    let watcher = Party::new(market, silent).await?;
+    let id = hands::id(job)?;
+    for other in (0..market.providers()?.len())
+        .map(Role::Provider)
+        .filter(|role| *role != silent)
+    {
+        let account = Party::new(market, other).await?.address();
+        hands::seat_is(&watcher, id, account, &[SeatStatus::Committed]).await?;
+    }
+    let group = watcher.reader().group_of(id, FIRST, BlockTag::Latest).await;
+    let deadline = group.map_err(hands::unread)?.deadline;
+    time::jump(market, deadline.saturating_add(Seconds::new(1))).await?;
+    job.complete().await
 }
 
 /// Which try at its slice a pod is.

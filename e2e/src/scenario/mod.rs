@@ -25,7 +25,7 @@ mod witness;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::future::BoxFuture;
@@ -42,7 +42,7 @@ use restarts::Point;
 
 const CLUSTERS: usize = 4;
 /// Scenarios at a time: most of them wait most of the time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 const OFFERS_WITHIN: Duration = Duration::from_mins(3);
 /// Time to commit in is what a data center may lag behind the others on a machine that they share.
 const WINDOWS: Windows = Windows {
@@ -269,7 +269,7 @@ impl TestArguments {
         let lab = Lab::raise(&LabSpec::market(&self.lab, CLUSTERS), &raise)?;
         let outcome = lab.run(self.prepare(&lab, &progress))?;
         let lab = Arc::new(lab);
-        let outcome = outcome.map(|()| self.report(&lab, call_off));
+        let outcome = outcome.map(|()| self.report(&lab, &progress, call_off));
         drop(lab);
         if !self.keep {
             progress.during("lowering the lab", || Lab::down(&self.lab))?;
@@ -289,7 +289,7 @@ impl TestArguments {
         Ok(())
     }
 
-    fn report(&self, lab: &Arc<Lab>, call_off: &CancellationToken) -> ExitCode {
+    fn report(&self, lab: &Arc<Lab>, progress: &Progress, call_off: &CancellationToken) -> ExitCode {
         let alone = Arc::new(RwLock::new(()));
         let report = |threads| Report {
             filter: self.filter.clone(),
@@ -300,10 +300,11 @@ impl TestArguments {
         let list = if self.nightly { NIGHTLY } else { SCENARIOS };
         let trials = list.iter().map(|(name, company, scenario)| {
             let (lab, alone, call_off) = (Arc::clone(lab), Arc::clone(&alone), call_off.clone());
+            let progress = progress.clone();
             Trial::test(*name, move || {
                 let ran = lab.run(async {
                     tokio::select! {
-                        ran = run_one(&lab, name, *company, *scenario, &alone) => ran,
+                        ran = run_one(&lab, name, *company, *scenario, &alone, &progress) => ran,
                         () = call_off.cancelled() => Err(ScenarioError::NotSo("called off".to_owned())),
                     }
                 });
@@ -344,6 +345,7 @@ async fn run_one(
     company: Company,
     scenario: Scenario,
     alone: &RwLock<()>,
+    progress: &Progress,
 ) -> Result<(), ScenarioError> {
     let market = Market::attach(lab)?;
     let namespace = name.replace('_', "-");
@@ -351,8 +353,10 @@ async fn run_one(
         Company::Welcome => (Some(alone.read().await), None),
         Company::None => (None, Some(alone.write().await)),
     };
+    let begun = Instant::now();
     let ran = scenario(&market, &namespace).await;
     drop((beside, exclusive));
+    progress.say(format!("{name}: {} s", begun.elapsed().as_secs()));
     ran?;
     market
         .audit()
