@@ -122,8 +122,15 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
         "the chain could not be followed",
         "nothing was sent to the chain",
         "a gateway does not say who it is",
-    ];
-    logs::expect(silenced.map(|says| Expected::of_operators(says).in_cluster(&victim)));
+    ]
+    .map(Expected::of_operators);
+    let its_pods = Expected::of_relays("no gateway could serve a pod");
+    logs::expect(
+        silenced
+            .into_iter()
+            .chain([its_pods])
+            .map(|expected| expected.in_cluster(&victim)),
+    );
     let silent = Role::Provider(VICTIM);
     victim.disconnect()?;
     let outcome = without(market, &mut job, silent).await;

@@ -32,7 +32,8 @@ const AWAY: &[&str] = &[
     "the records of cancelled jobs could not be read",
 ];
 const OPERATOR: &str = "operator";
-const WORKLOADS: [&str; 3] = [OPERATOR, "gateway", "relay"];
+const RELAY: &str = "relay";
+const WORKLOADS: [&str; 3] = [OPERATOR, "gateway", RELAY];
 
 /// A line that is expected of one kind of workload.
 #[derive(Clone, Debug)]
@@ -54,8 +55,17 @@ static KILLED: Mutex<Vec<(String, &str, String)>> = Mutex::new(Vec::new());
 impl Expected {
     /// Of any operator.
     pub(super) fn of_operators(says: &'static str) -> Self {
+        Self::of(OPERATOR, says)
+    }
+
+    /// Of any relay.
+    pub(super) fn of_relays(says: &'static str) -> Self {
+        Self::of(RELAY, says)
+    }
+
+    fn of(workload: &'static str, says: &'static str) -> Self {
         Self {
-            workload: OPERATOR,
+            workload,
             says,
             cluster: None,
             about: None,

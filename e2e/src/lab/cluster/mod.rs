@@ -28,8 +28,8 @@ use super::places::ClusterPlaces;
 use super::process::{Identity, Launch, Place, Record};
 use super::raising::Raising;
 use super::spec::ClusterSpec;
-
 use super::toolchain::source_root;
+
 pub use faults::Target;
 
 /// From the API server's readiness to the node's; image pulls of the node's own pods are not in it.
