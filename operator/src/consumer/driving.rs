@@ -2,46 +2,34 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tradewind_chain::{calls, sender::IntentId};
 use tradewind_crds::{
     ComputeJob,
-    compute_job::{ComputeJobStatus, Division, JobReason, StoredInput},
-    scalar::{DigestText, HashText},
+    compute_job::{Division, JobReason},
 };
-use tradewind_gateway_api::{results::Wanted, template::Input};
 use tradewind_market::{
-    Address, Decimals, GroupIndex, Hash32, Knowledge, Seconds, Terms, TokenAmount, UnitSet, UnixSeconds,
+    Decimals, Hash32, Knowledge, Seconds, Terms, UnitSet, UnixSeconds,
     index::Job,
-    matching::Want,
     plan::consumer::{Desire, End, Situation, Step, consumer_plan},
 };
 use tradewind_result::ContentDigest;
 
 use super::{
     Consumer,
-    acting::{Filling, group_bytes, intent_id},
-    before_money,
+    acting::{group_bytes, intent_id},
     content::{self, StoredTemplate},
     delivery,
     exporting::Undelivered,
     identity::Identity,
     memory::Memo,
-    outputs,
-    placing::{self, Search},
+    pinned::pinned,
     preparing::{self, Prepared},
     publishing,
-    quoting::no_match,
     reasons::{abstentions, lost_offers},
-    spending,
-    spending::Want as SpendingWant,
     status::Stage,
-    template, terms,
 };
-use crate::shell::{self, chain::ChainView};
+use crate::shell::chain::ChainView;
 
-/// Between two searches for seats: offers do not change faster.
-const SEEK_EVERY: Duration = Duration::from_secs(5);
 /// What only a person, or time, changes.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -323,196 +311,6 @@ impl Consumer {
         blocked
     }
 
-    /// Looks for the seats that groups lack, and takes them.
-    async fn seek(
-        &self,
-        view: &ChainView,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        job: &Job<'_>,
-        wants: Vec<Want>,
-    ) -> Result<(), (JobReason, String)> {
-        if memo.filling.is_some_and(|id| self.is_under_way(id)) {
-            return Ok(());
-        }
-        if memo.sought.is_some_and(|at| at.elapsed() < SEEK_EVERY) {
-            return memo.seek_blocked.clone().map_or(Ok(()), Err);
-        }
-        memo.sought = Some(Instant::now());
-        let result = self.seek_now(view, subject, memo, job, wants).await;
-        memo.seek_blocked = result.as_ref().err().cloned();
-        result
-    }
-
-    async fn seek_now(
-        &self,
-        view: &ChainView,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        job: &Job<'_>,
-        wants: Vec<Want>,
-    ) -> Result<(), (JobReason, String)> {
-        let flat = |stage| match stage {
-            Stage::Refused(reason, message)
-            | Stage::BeforeMoney(reason, message)
-            | Stage::Failed(reason, message) => (reason, message),
-            Stage::OnChain(Some(blocked)) => blocked,
-            Stage::OnChain(None) | Stage::Complete => (JobReason::Matching, String::new()),
-        };
-        let (asked, decimals) = preparing::ask(self, subject.object).await.map_err(flat)?;
-        let spare = job
-            .record
-            .escrow
-            .checked_sub(job.record.allocated)
-            .unwrap_or_default();
-        let addable = asked.budget.checked_sub(job.record.funded).unwrap_or_default();
-        let budget = spare.checked_add(addable).unwrap_or(TokenAmount::MAX);
-        let search = Search {
-            job: job.record.id,
-            terms: &job.terms,
-            asked: &asked,
-            image: terms::repository(&subject.object.spec.template.image),
-            wants: &wants,
-            budget,
-        };
-        let matching = placing::search(self, view, memo, search)
-            .await
-            .map_err(|error| (JobReason::GatewayUnavailable, error.to_string()))?;
-        if matching.fills.is_empty() {
-            return Err(flat(no_match(memo)));
-        }
-        let cost = matching.cost.total().unwrap_or(TokenAmount::MAX);
-        let top_up = cost.checked_sub(spare).unwrap_or_default();
-        if !top_up.is_zero() {
-            let amount = job.record.funded.checked_add(top_up).unwrap_or(TokenAmount::MAX);
-            let to_approve = self
-                .check_funds(view, asked.token, top_up, decimals)
-                .await
-                .map_err(flat)?;
-            let want = SpendingWant {
-                job: job.record.id,
-                token: asked.token,
-                decimals,
-                amount,
-            };
-            spending::claim(&self.context.client, subject.namespace, want, shell::now())
-                .await
-                .map_err(|error| flat(before_money(&error)))?;
-            if let Some(amount) = to_approve {
-                self.approve(view, job.record.id, asked.token, amount);
-                memo.sought = None;
-                return Ok(());
-            }
-        }
-        if !self.context.leadership.holds() || self.context.args.observe_only {
-            return Ok(());
-        }
-        let fills = placing::requests(memo, &matching.fills);
-        let hashes: Vec<u8> = matching
-            .fills
-            .iter()
-            .flat_map(|fill| {
-                let place = [fill.first_group.get().to_be_bytes(), fill.groups.to_be_bytes()].concat();
-                [fill.offer_hash.as_bytes().as_slice(), &place].concat()
-            })
-            .collect();
-        let id = intent_id(job.record.id, "fill", &[&hashes], job.record.sequence);
-        memo.filling = Some(id);
-        let filling = Filling {
-            job: job.record.id,
-            terms: &job.terms,
-            top_up,
-            fills: &fills,
-        };
-        self.fill(view, id, &filling)
-            .map_err(|error| (JobReason::InvalidSpec, error.to_string()))?;
-        Ok(())
-    }
-
-    /// Fetches a group's results from the first provider whose bytes are what was agreed on, and hands them on.
-    async fn fetch(
-        &self,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        job: &Job<'_>,
-        group: GroupIndex,
-        providers: &[Address],
-    ) -> Result<(), (JobReason, String)> {
-        if memo.fetch_after.is_some_and(|at| Instant::now() < at) {
-            return memo.fetch_blocked.clone().map_or(Ok(()), Err);
-        }
-        let result = self.fetch_now(subject, memo, job, group, providers).await;
-        match &result {
-            Ok(()) => (memo.fetch_after, memo.fetch_blocked) = (None, None),
-            Err(blocked) => {
-                memo.fetch_after = Some(Instant::now() + WAIT);
-                memo.fetch_blocked = Some(blocked.clone());
-            }
-        }
-        result
-    }
-
-    async fn fetch_now(
-        &self,
-        subject: Subject<'_>,
-        memo: &mut Memo,
-        job: &Job<'_>,
-        group: GroupIndex,
-        providers: &[Address],
-    ) -> Result<(), (JobReason, String)> {
-        let Subject { object, identity, .. } = subject;
-        let unknown = || {
-            (
-                JobReason::Delivering,
-                "the group is not agreed on any more".to_owned(),
-            )
-        };
-        let record = job.group(group).ok_or_else(unknown)?;
-        let limits = template::limits(&object.spec)
-            .map_err(|error| (JobReason::InvalidSpec, error.to_string()))?
-            .output();
-        let wanted = Wanted {
-            job: identity.id,
-            round: job.round_id(group).ok_or_else(unknown)?,
-            units: job.terms.shape.group_units(group).ok_or_else(unknown)?,
-            root: record.state.agreed_root().ok_or_else(unknown)?,
-            salt: identity.salt,
-            limits,
-        };
-        let domain = &self.context.market.domain;
-        let mut failure = (
-            JobReason::GatewayUnavailable,
-            "no seat stored the agreed result".to_owned(),
-        );
-        for provider in providers {
-            let gateways = &self.context.gateways;
-            match outputs::fetch(gateways, domain, &identity.output_key, &wanted, *provider).await {
-                Ok(fetched) => {
-                    if object.spec.outputs.config_map.is_some() {
-                        let mut files = memo.small_files.clone();
-                        for unit in &fetched.units {
-                            delivery::collect_small(&mut files, unit.unit, &fetched.directory(unit.unit))
-                                .map_err(|error| (JobReason::DeliveryBlocked, error.to_string()))?;
-                        }
-                        memo.small_files = files;
-                    }
-                    for unit in &fetched.units {
-                        memo.delivered.insert(unit.unit);
-                        if !unit.outcome.is_success() {
-                            memo.exited_badly.insert(unit.unit);
-                        }
-                    }
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::warn!(job = %identity.id, %provider, %error, "results could not be had from a provider");
-                    failure.1 = error.to_string();
-                }
-            }
-        }
-        Err(failure)
-    }
-
     /// Everything is over on chain: delivers what is delivered at the end.
     async fn finish(
         &self,
@@ -568,70 +366,6 @@ impl Consumer {
         let opened = terms.windows.open_until.saturating_sub(Seconds::new(open_for));
         Some(opened.saturating_add(Seconds::new(deadline)))
     }
-}
-
-/// What was stored for the job, by its status or by an earlier pass.
-pub(super) fn pinned(object: &ComputeJob, memo: &Memo) -> Option<Prepared> {
-    let of_status = || {
-        let status = object.status.as_ref()?;
-        let template = status.template.as_ref()?;
-        let digest: Hash32 = template.digest.as_str().parse().ok()?;
-        Some(Prepared {
-            image: status.image.clone()?,
-            template: StoredTemplate {
-                blob: digest_of(&template.blob)?,
-                digest: ContentDigest::from_bytes(*digest.as_bytes()),
-            },
-            inputs: stored_inputs(status),
-        })
-    };
-    memo.prepared.clone().or_else(of_status)
-}
-
-/// The inputs that a job's status says it stored.
-pub(super) fn stored_inputs(status: &ComputeJobStatus) -> Vec<Input> {
-    let inputs = status.template.iter().flat_map(|template| &template.inputs);
-    inputs
-        .filter_map(|input| {
-            Some(Input {
-                name: input.name.clone(),
-                blob: digest_of(&input.blob)?,
-                stored_bytes: input.stored_bytes,
-                manifest_digest: digest_of(&input.manifest)?,
-            })
-        })
-        .collect()
-}
-
-/// As the status holds it.
-pub(crate) fn written_template(prepared: &Prepared) -> tradewind_crds::compute_job::StoredTemplate {
-    let stored = &prepared.template;
-    tradewind_crds::compute_job::StoredTemplate {
-        blob: digest_text(stored.blob),
-        digest: HashText(Hash32::from_bytes(*stored.digest.as_bytes()).to_string()),
-        inputs: prepared
-            .inputs
-            .iter()
-            .map(|input| StoredInput {
-                name: input.name.clone(),
-                blob: digest_text(input.blob),
-                stored_bytes: input.stored_bytes,
-                manifest: digest_text(input.manifest_digest),
-            })
-            .collect(),
-    }
-}
-
-/// A digest as objects hold it.
-fn digest_text(digest: ContentDigest) -> DigestText {
-    DigestText(format!("blake3:{}", hex::encode(digest.as_bytes())))
-}
-
-/// A digest from how objects hold it.
-pub(super) fn digest_of(text: &DigestText) -> Option<ContentDigest> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text.hex().ok()?, &mut bytes).ok()?;
-    Some(ContentDigest::from_bytes(bytes))
 }
 
 fn agreed_units(job: &Job<'_>) -> UnitSet {

@@ -17,7 +17,7 @@ use tradewind_crds::{
 const PROGRESS_EVERY: Duration = Duration::from_secs(20);
 const PROGRESS_EVERY_MAX: Duration = Duration::from_mins(5);
 /// How long a job may be on its way onto the chain before that is written. Mostly it is there sooner.
-const UNDER_WAY_AFTER: Duration = Duration::from_secs(2);
+const UNDER_WAY_AFTER: Duration = Duration::from_secs(4);
 
 /// When a status is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,10 @@ use tradewind_result::{ContentDigest, Limits};
 use super::{
     Consumer,
     content::Storing,
-    driving::{Subject, stored_inputs},
+    driving::Subject,
     identity::Identity,
     movers::{Errand, MOVER_SECONDS_MAX, Mount, MoverError, Standing, standing},
+    pinned::stored_inputs,
     preparing::refuse_source,
     rights::Rights,
     sources::{self, NamedSource, Source, SourceError},

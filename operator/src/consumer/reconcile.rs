@@ -22,11 +22,12 @@ use tradewind_market::{Knowledge, Seconds, state::JobState};
 use super::{
     Consumer, Guarded, KIND,
     cancel::{Record, RecordError},
-    driving::{Outcome, Subject, written_template},
+    driving::{Outcome, Subject},
     due,
     identity::Identity,
     memory::Memo,
     news,
+    pinned::written_template,
     status::{self, Facts, Stage},
 };
 use crate::shell::{self, chain::ChainView, events::Telling};

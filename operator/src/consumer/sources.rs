@@ -18,7 +18,7 @@ use tradewind_crds::{
 use tradewind_result::ContentDigest;
 
 use super::{
-    driving::digest_of,
+    pinned::digest_of,
     rights::{Right, Rights},
 };
 
