@@ -17,6 +17,8 @@ use crate::lab::{Cluster, ImageReference, ImageSource, Lab, Progress, source_roo
 const DEPOSIT_FLOOR: &str = "500";
 /// Seconds that a data center tries to have a job's image: the lab's registry is near.
 const IMAGE_PATIENCE_S: u32 = 10;
+/// The claim that replicas of the gateway share.
+const GATEWAY_STORE: &str = "gateway-store";
 const FIELD_MANAGER: &str = "tradewind-e2e";
 
 /// What the market's pods are made of.
@@ -111,6 +113,7 @@ impl Market<'_> {
             &BTreeMap::from([("account", Role::Gateway.account().key.to_owned())]),
         )
         .await?;
+        self.make_claim(NAMESPACE, GATEWAY_STORE).await?;
         let mut values = self.values("consumer")?;
         let registry = self.lab.registry();
         let services = registry.split(':').next().unwrap_or_default();
@@ -124,6 +127,7 @@ impl Market<'_> {
         values["gateway"] = json!({
             "enabled": true,
             "service": {"type": "NodePort", "port": 8080, "nodePort": GATEWAY_PORT},
+            "persistentVolumeClaim": GATEWAY_STORE,
             "tokens": [self.token()],
         });
         values["operator"]["extraArgs"] = json!(self.windows.of_consumers());

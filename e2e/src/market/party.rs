@@ -28,6 +28,8 @@ use super::error::MarketError;
 use super::{Market, chain};
 use crate::lab::DEV_ACCOUNTS;
 
+/// More than any call takes that concerns a few seats.
+const GAS_AHEAD: u64 = 3_000_000;
 /// Messages are good for ever: what a scenario lets run out is the protocol's time.
 const NO_DEADLINE: UnixSeconds = UnixSeconds::new(1 << 40);
 /// Results are promised to be kept for longer than any lab's jobs ask.
@@ -154,6 +156,13 @@ impl Party {
     pub async fn send(&self, call: &Call) -> Result<(), MarketError> {
         let _turn = self.turn.lock().await;
         contracts::send(&self.node, &self.signer, call).await?;
+        Ok(())
+    }
+
+    /// The same, for a block of a later time than the newest one's, in which the call may do more than now.
+    pub async fn send_ahead(&self, call: &Call) -> Result<(), MarketError> {
+        let _turn = self.turn.lock().await;
+        contracts::send_with_gas(&self.node, &self.signer, call, GAS_AHEAD).await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tradewind_crds::condition::Name as _;
 use tradewind_crds::job_status::{JobCondition, JobReason};
 use tradewind_market::event::{GroupStatus, SeatStatus};
 use tradewind_market::message::AbstainReason;
-use tradewind_market::{Address, GroupIndex, Seconds};
+use tradewind_market::{Address, GroupIndex, JobId, Seconds};
 
 use crate::market::{GATEWAY_PORT, JobBooks, Market, Party, Purchase, Role, Stall};
 
@@ -17,8 +17,12 @@ use super::books::{self, number, require};
 use super::faults;
 use super::hands::{self, FIRST, group_is, id, job_for, root, seat_is, seated};
 use super::job::{Job, JobSpec};
+use super::logs::{self, Expected};
 use super::outages::{self, OPERATOR};
 use super::time::{self, jump, while_held};
+
+/// Before a deadline: less than half of the time that an operator leaves itself.
+const LITTLE_TIME: Seconds = Seconds::new(15);
 
 /// All seats stay silent: each loses what silence costs, and the buyer has back what did not go for charges.
 pub(super) async fn all_silent(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
@@ -131,28 +135,65 @@ pub(super) async fn misbehaving_seat(market: &Market<'_>, namespace: &str) -> Re
     Ok(())
 }
 
-/// A data center that commits, and can then reach no gateway to have its result kept there: it shows the result that the
-/// others show, is not paid, and loses nothing.
+/// Three agree, and one of them shows its result without a receipt: it is not paid, and loses nothing.
 pub(super) async fn no_receipt(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
-    let [look, ..] = hands::all(market).await?;
-    let mut job = Job::apply(market, namespace, &small()).await?;
+    let parties = hands::all(market).await?;
+    let spec = job_for(&parties.each_ref().map(Party::address));
+    let (mut job, seats) = seated(market, namespace, &parties, spec).await?;
+    let result = root("the result");
+    for (party, seat) in parties.iter().zip(&seats) {
+        party.send(&party.commit(seat, result)).await?;
+    }
+    for ((party, seat), with_receipt) in parties.iter().zip(&seats).zip([true, true, false]) {
+        let reveal = party.reveal(seat, result, with_receipt).await?;
+        party.send(&reveal).await?;
+    }
+    let [one, two, unstored] = &parties;
+    group_is(one, id(&job)?, FIRST, GroupStatus::Credited).await?;
+    let books = books::at_the_end(market, &job.id()).await?;
+    books::add_up(&books)?;
+    for (party, state) in [(one, "Agreed"), (two, "Agreed"), (unstored, "Unstored")] {
+        seat_states(&books, party.address(), &[state])?;
+    }
+    has_lost_nothing(&books, unstored.address())?;
+    // What nobody computed cannot be fetched.
+    job.delete().await
+}
+
+/// A data center that can reach no gateway to have its result kept gives its seat back before it has said anything, and
+/// loses nothing.
+pub(super) async fn nowhere_to_store(market: &Market<'_>, namespace: &str) -> Result<(), ScenarioError> {
+    let mut job = Job::apply(market, namespace, &outages::at_work()).await?;
     job.until(JobCondition::Running, True, None).await?;
     let victim = faults::victim(market)?;
-    let account = Role::Provider(faults::VICTIM).account().address;
-    let provider: Address = account
-        .parse()
-        .map_err(|_| ScenarioError::NotSo(format!("{account} is an account")))?;
-    seat_is(&look, id(&job)?, provider, &[SeatStatus::Committed]).await?;
+    faults::running_pod(&victim, &job.id()).await?;
+    let given_back_seats = Expected::of_operators("seats are given back").about(job.id());
+    logs::expect([given_back_seats.in_cluster(&victim)]);
     victim.lose(&[GATEWAY_PORT])?;
-    let outcome = job.complete().await;
+    let outcome = given_back(market, id(&job)?).await;
     victim.find()?;
-    outcome?;
+    let provider = outcome?;
+    job.complete().await?;
     let books = books::of(market, &job.id()).await?;
     books::add_up(&books)?;
     books::all_seats(&books, "Agreed", Some(Role::Provider(faults::VICTIM)))?;
-    seat_states(&books, provider, &["Unstored"])?;
+    has_lost_nothing(&books, provider)
+}
+
+/// Waits until the others have committed, then until little time is left and that data center abstains.
+async fn given_back(market: &Market<'_>, id: JobId) -> Result<Address, ScenarioError> {
+    let victim = Role::Provider(faults::VICTIM);
+    let deadline = faults::others_have_committed(market, id, victim).await?;
+    let by_then = deadline.saturating_sub(LITTLE_TIME);
+    jump(market, by_then).await?;
+    let party = Party::new(market, victim).await?;
+    seat_is(&party, id, party.address(), &[SeatStatus::Abstained]).await?;
+    Ok(party.address())
+}
+
+fn has_lost_nothing(books: &JobBooks, provider: Address) -> Result<(), ScenarioError> {
     let account = provider.to_string();
-    for seat in books::seats(&books).filter(|seat| seat.provider == account) {
+    for seat in books::seats(books).filter(|seat| seat.provider == account) {
         require(seat.paid == "0" && seat.burned == "0" && seat.released, || {
             format!("it has {} and lost {}", seat.paid, seat.burned)
         })?;
@@ -347,8 +388,11 @@ pub(super) async fn buyer_withholds(market: &Market<'_>, namespace: &str) -> Res
             sealed,
             open_for: 30,
         };
+        let job = buyer.job(&purchase);
+        // Whoever sells should hear that a buyer's key cannot be had.
+        logs::expect([Expected::of_operators("seats are given back").about(job.to_string())]);
         buyer.send(&buyer.buy(&purchase).await?).await?;
-        jobs.push((buyer.job(&purchase), if sealed { "Abstained" } else { "Excused" }));
+        jobs.push((job, if sealed { "Abstained" } else { "Excused" }));
     }
     for (job, state) in jobs {
         let books = books::at_the_end(market, &job.to_string()).await?;

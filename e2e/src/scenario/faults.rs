@@ -9,8 +9,8 @@ use kube::{Api, ResourceExt as _};
 use tradewind_chain::BlockTag;
 use tradewind_crds::condition::ConditionStatus::True;
 use tradewind_crds::job_status::JobCondition;
-use tradewind_market::Seconds;
 use tradewind_market::event::SeatStatus;
+use tradewind_market::{JobId, Seconds, UnixSeconds};
 
 use crate::lab::Cluster;
 use crate::market::{Market, MarketError, Party, Role};
@@ -151,19 +151,26 @@ pub(super) async fn vanished(market: &Market<'_>, namespace: &str) -> Result<(),
 
 /// The job completes without that seat: the time that the others would wait for it passes as soon as they have committed.
 async fn without(market: &Market<'_>, job: &mut Job<'_, '_>, silent: Role) -> Result<(), ScenarioError> {
-    let watcher = Party::new(market, silent).await?;
-    let id = hands::id(job)?;
-    for other in (0..market.providers()?.len())
-        .map(Role::Provider)
-        .filter(|role| *role != silent)
-    {
-        let account = Party::new(market, other).await?.address();
-        hands::seat_is(&watcher, id, account, &[SeatStatus::Committed]).await?;
-    }
-    let group = watcher.reader().group_of(id, FIRST, BlockTag::Latest).await;
-    let deadline = group.map_err(hands::unread)?.deadline;
+    let deadline = others_have_committed(market, hands::id(job)?, silent).await?;
     time::jump(market, deadline.saturating_add(Seconds::new(1))).await?;
     job.complete().await
+}
+
+/// Waits until all but this data center have committed in the job's first group, and gives the time until when that can
+/// be done.
+pub(super) async fn others_have_committed(
+    market: &Market<'_>,
+    id: JobId,
+    but: Role,
+) -> Result<UnixSeconds, ScenarioError> {
+    let party = Party::new(market, but).await?;
+    let others = (0..market.providers()?.len()).map(Role::Provider);
+    for other in others.filter(|role| *role != but) {
+        let account = Party::new(market, other).await?.address();
+        hands::seat_is(&party, id, account, &[SeatStatus::Committed]).await?;
+    }
+    let group = party.reader().group_of(id, FIRST, BlockTag::Latest).await;
+    Ok(group.map_err(hands::unread)?.deadline)
 }
 
 /// Which try at its slice a pod is.

@@ -198,8 +198,13 @@ const NIGHTLY: &[(&str, Company, Scenario)] = &[
     ("a_seat_that_misbehaves_in_every_way", Company::Welcome, |m, n| {
         Box::pin(ends::misbehaving_seat(m, n))
     }),
-    ("a_result_without_a_receipt_is_unpaid", Company::None, |m, n| {
-        Box::pin(ends::no_receipt(m, n))
+    (
+        "a_result_without_a_receipt_is_unpaid",
+        Company::Welcome,
+        |m, n| Box::pin(ends::no_receipt(m, n)),
+    ),
+    ("who_cannot_store_gives_its_seat_back", Company::None, |m, n| {
+        Box::pin(ends::nowhere_to_store(m, n))
     }),
     ("a_canary_that_fails_stops_the_rest", Company::Welcome, |m, n| {
         Box::pin(ends::canary_fails(m, n))
@@ -233,6 +238,9 @@ const NIGHTLY: &[(&str, Company, Scenario)] = &[
     }),
     ("the_gateway_is_away", Company::None, |m, n| {
         Box::pin(outages::gateway_away(m, n))
+    }),
+    ("replicas_of_the_gateway_are_killed", Company::None, |m, n| {
+        Box::pin(outages::gateway_replicas_killed(m, n))
     }),
     ("a_relay_is_away", Company::None, |m, n| {
         Box::pin(outages::relay_away(m, n))

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, ResourceExt as _};
 use tradewind_chain::BlockTag;
 use tradewind_crds::condition::ConditionStatus::{False, True};
 use tradewind_crds::job_status::JobCondition;
@@ -13,7 +15,7 @@ use tradewind_market::event::SeatStatus;
 use tradewind_market::{JobId, SeatIndex};
 
 use crate::lab::Cluster;
-use crate::market::{GATEWAY_PORT, Market, NAMESPACE, Party, Role, Seeming, View};
+use crate::market::{GATEWAY_PORT, Market, MarketError, NAMESPACE, Party, Role, Seeming, View};
 
 use super::ScenarioError;
 use super::books;
@@ -21,9 +23,11 @@ use super::ends::small;
 use super::faults;
 use super::hands::{self, FIRST, id};
 use super::job::{Job, JobSpec};
+use super::logs::{self, Expected};
 use super::time::{blocks, height, until};
 
 pub(super) const OPERATOR: &str = "tradewind-operator";
+const GATEWAY: &str = "tradewind-gateway";
 const RELAY: &str = "tradewind-relay";
 /// The EVM node's port.
 const RPC_PORT: u16 = 8545;
@@ -61,6 +65,40 @@ async fn through_gateways_absence<'m, 'lab>(
     all_have_stored(market, id(&job)?).await?;
     consumer.lose(&[GATEWAY_PORT])?;
     job.until(JobCondition::Complete, False, UNAVAILABLE).await?;
+    Ok(job)
+}
+
+/// Of two replicas of the gateway over one store one is killed while the job's pods run, and the other once all results
+/// are stored: the one that is left is all there is to know.
+pub(super) async fn gateway_replicas_killed(
+    market: &Market<'_>,
+    namespace: &str,
+) -> Result<(), ScenarioError> {
+    let consumer = market.consumer()?;
+    scale(&consumer, GATEWAY, 2).await?;
+    let outcome = Box::pin(while_replicas_die(market, &consumer, namespace)).await;
+    scale(&consumer, GATEWAY, 1).await?;
+    ends_well(market, &mut outcome?).await
+}
+
+async fn while_replicas_die<'m, 'lab>(
+    market: &'m Market<'lab>,
+    consumer: &Cluster<'lab>,
+    namespace: &str,
+) -> Result<Job<'m, 'lab>, ScenarioError> {
+    let job = running(market, namespace).await?;
+    let pods: Api<Pod> = Api::namespaced(consumer.client().await?, NAMESPACE);
+    let selector = ListParams::default().labels("app.kubernetes.io/component=gateway");
+    let replicas = pods.list(&selector).await;
+    let replicas = replicas.map_err(MarketError::kubernetes("list the gateway's replicas"))?;
+    for replica in replicas.items {
+        consumer
+            .kill_container(NAMESPACE, &replica.name_any(), "gateway")
+            .await?;
+        all_have_stored(market, id(&job)?).await?;
+        // Back, before the other one goes.
+        scale(consumer, GATEWAY, 2).await?;
+    }
     Ok(job)
 }
 
@@ -156,6 +194,12 @@ async fn api_server_killed(
     cluster: &Cluster<'_>,
 ) -> Result<(), ScenarioError> {
     let mut job = running(market, namespace).await?;
+    let of_the_client = [
+        "failed with error client error",
+        "eof in poll",
+        "the isolation of job pods cannot be tried at the moment",
+    ];
+    logs::expect(of_the_client.map(|says| Expected::of_operators(says).in_cluster(cluster)));
     for component in ["etcd", "kube-apiserver"] {
         cluster.kill(component)?;
         let away = blocks(market, AWAY_BLOCKS / 2).await;

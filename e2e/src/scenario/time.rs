@@ -69,7 +69,7 @@ pub(super) async fn in_block_at(
     time: UnixSeconds,
     calls: &[(&Party, Call)],
 ) -> Result<(), ScenarioError> {
-    let sent = try_join_all(calls.iter().map(|(party, call)| party.send(call)));
+    let sent = try_join_all(calls.iter().map(|(party, call)| party.send_ahead(call)));
     let mined = async {
         for (party, _) in calls {
             let account = party.address().to_string();

@@ -170,7 +170,16 @@ pub async fn deploy_lab_token(
 /// Makes `call`, and waits until it is in a block and succeeded.
 pub async fn send(node: &Node, signer: &dyn Signer, call: &Call) -> Result<Receipt, DeployError> {
     let gas = node.estimate_gas(signer.address(), call).await?;
-    let gas_limit = gas + gas / GAS_MARGIN_DENOMINATOR;
+    send_with_gas(node, signer, call, gas + gas / GAS_MARGIN_DENOMINATOR).await
+}
+
+/// The same, with so much gas at most: what a call does in a block of a later time cannot be estimated now.
+pub async fn send_with_gas(
+    node: &Node,
+    signer: &dyn Signer,
+    call: &Call,
+    gas_limit: u64,
+) -> Result<Receipt, DeployError> {
     let payload = Payload {
         to: Some(call.to),
         data: call.data.clone(),
