@@ -255,13 +255,14 @@ mod tests {
         check(Due::UnderWay, 1, false);
         check(Due::Now, 1, true);
         check(Due::UnderWay, 2, false);
-        check(Due::UnderWay, 4, true);
-        check(Due::Progress, 23, false);
-        check(Due::Progress, 24, true);
-        check(Due::Progress, 63, false);
-        check(Due::Step, 63, true);
-        check(Due::Progress, 102, false);
-        check(Due::Progress, 103, true);
+        check(Due::UnderWay, 5, false);
+        check(Due::UnderWay, 6, true);
+        check(Due::Progress, 25, false);
+        check(Due::Progress, 26, true);
+        check(Due::Progress, 65, false);
+        check(Due::Step, 65, true);
+        check(Due::Progress, 104, false);
+        check(Due::Progress, 105, true);
         check(Due::Never, 1000, false);
         assert_eq!(progress_interval(60), PROGRESS_EVERY_MAX);
     }
