@@ -235,7 +235,7 @@ fn root_file_system(progress: &Progress) -> Result<PathBuf, LabError> {
     let dir = cached("images", "rootfs", &source, DEBIAN, |into| {
         progress.during("making a minimal Debian with debootstrap", || {
             let root = tempfile::tempdir().map_err(LabError::io("make a folder for debootstrap"))?;
-            let mut make = Command::new("unshare");
+            let mut make = network::outside("unshare");
             make.args(["--mount", "--propagation", "private", "--"])
                 .arg(source.join("rootfs.sh"))
                 .arg(DEBIAN);
@@ -271,7 +271,7 @@ fn bud(context: &Path, tag: &str, arguments: &[String]) -> Result<(), LabError> 
 fn buildah() -> Result<Command, LabError> {
     let storage = cache_root().join("buildah");
     fs::create_dir_all(&storage).map_err(LabError::io(format!("make {}", storage.display())))?;
-    let mut command = Command::new("buildah");
+    let mut command = network::outside("buildah");
     command
         .args(["--storage-driver", "vfs", "--root"])
         .arg(storage.join("root"))

@@ -142,6 +142,17 @@ pub(crate) fn inside(namespace: &str, program: &str) -> Command {
     command
 }
 
+/// A command that runs outside of every lab, whichever thread starts it: what is built once needs the internet. The
+/// process's first thread enters no lab.
+pub(crate) fn outside(program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/proc/{}/ns/net", std::process::id()))
+        .arg("--")
+        .arg(program);
+    command
+}
+
 /// Lets packets pass through a namespace, and lets it say at once, however often, that there is no way.
 fn forward(namespace: &str) -> Result<(), LabError> {
     // Read by the kernel for the namespace of whoever writes.
